@@ -1,0 +1,1 @@
+"""dnc: OpenNebula drivers for Xen hosts with local, replicated disks."""

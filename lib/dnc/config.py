@@ -1,0 +1,171 @@
+"""remotes/dncrc: KEY="value" lines, parsed (never executed) into a frozen record."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from typing import Any, Callable, Dict, NamedTuple, Tuple
+
+from .errors import BadConfig, BadInput
+from .grammar import PoolSpec, parse_host, parse_path, parse_pool
+
+_LINE = re.compile(r"\s*([A-Z][A-Z0-9_]*)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'#]*))\s*(?:#.*)?\Z")
+
+
+class Config(NamedTuple):
+    """Settings of dncrc; times in seconds. remotes/dncrc explains each."""
+
+    hosts: Tuple[str, ...]
+    replication_network: str
+    datastore_location: str
+    pool: PoolSpec
+    replicas: int
+    pool_fill_limit: int
+    minor_base: int
+    port_base: int
+    minor_count: int
+    ssh_timeout: int
+    connect_timeout: int
+    sync_timeout: int
+    lock_timeout: int
+    shutdown_timeout: int
+    guest_type: str
+    pvh_loader: str
+    pv_loader: str
+    on_crash: str
+    safe_dirs: Tuple[str, ...]
+    restricted_dirs: Tuple[str, ...]
+
+    def port(self, minor: int) -> int:
+        """The TCP port that goes with a minor, the same on every member (design D4)."""
+        return self.port_base + minor - self.minor_base
+
+    def to_json(self) -> Dict[str, Any]:
+        """Plain values for the agent's session."""
+        record: Dict[str, Any] = dict(self._asdict())
+        record["pool"] = str(self.pool)
+        return record
+
+
+def from_json(record: Dict[str, Any]) -> Config:
+    """The configuration as a frontend sent it; both sides run the same version."""
+    fields = dict(record)
+    fields["pool"] = parse_pool(fields["pool"])
+    for name in ("hosts", "safe_dirs", "restricted_dirs"):
+        fields[name] = tuple(fields[name])
+    return Config(**fields)
+
+
+def _hosts(text: str) -> Tuple[str, ...]:
+    hosts = tuple(parse_host(word) for word in text.split())
+    if len(set(hosts)) != len(hosts):
+        raise ValueError("names each host once")
+    return hosts
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False)) if text else ""
+
+
+def _paths(text: str) -> Tuple[str, ...]:
+    return tuple(parse_path(word) for word in text.split())
+
+
+def _loader(text: str) -> str:
+    return text if text in ("", "pygrub") else parse_path(text)
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise ValueError(f"takes a number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError("takes one of " + ", ".join(allowed))
+        return text
+
+    return parse
+
+
+# key in dncrc: (default, parser); the order is that of Config's fields.
+SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
+    "HOSTS": ("", _hosts),
+    "REPLICATION_NETWORK": ("", _network),
+    "DATASTORE_LOCATION": ("/var/lib/one/datastores", parse_path),
+    "POOL": ("zfs:tank/dnc", parse_pool),
+    "REPLICAS": ("2", _number(1, 2)),
+    "POOL_FILL_LIMIT": ("95", _number(1, 100)),
+    "MINOR_BASE": ("1000", _number(1, 1 << 19)),
+    "PORT_BASE": ("7000", _number(1024, 65000)),
+    "MINOR_COUNT": ("8000", _number(1, 50000)),
+    "SSH_TIMEOUT": ("15", _number(1, 600)),
+    "CONNECT_TIMEOUT": ("60", _number(1, 3600)),
+    "SYNC_TIMEOUT": ("3600", _number(1, 1 << 20)),
+    "LOCK_TIMEOUT": ("120", _number(0, 86400)),
+    "SHUTDOWN_TIMEOUT": ("120", _number(1, 86400)),
+    "GUEST_TYPE": ("pvh", _choice("pvh", "pv", "hvm")),
+    "PVH_LOADER": ("/usr/lib/grub-xen/grub-i386-xen_pvh.bin", _loader),
+    "PV_LOADER": ("pygrub", _loader),
+    "ON_CRASH": ("destroy", _choice("destroy", "restart", "preserve")),
+    "SAFE_DIRS": ("/var/tmp", _paths),
+    "RESTRICTED_DIRS": ("/", _paths),
+}
+
+
+def parse(text: str, name: str = "dncrc") -> Config:
+    """Settings from the text of a dncrc. Raises BadConfig with file, line and what is allowed."""
+    values = {key: parser(default) for key, (default, parser) in SETTINGS.items()}
+    seen: Dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _LINE.match(line)
+        if not match:
+            raise BadConfig(f'{name}:{number}: not of the form KEY="value"', hint="correct or comment out the line")
+        key = match.group(1)
+        if key not in SETTINGS:
+            raise BadConfig(f"{name}:{number}: {key} is no setting of dnc", hint=_nearest(key))
+        if key in seen:
+            raise BadConfig(f"{name}:{number}: {key} is set twice", hint=f"it is set in line {seen[key]} already")
+        seen[key] = number
+        value = next(group for group in match.groups()[1:] if group is not None)
+        values[key] = _value(key, value, f"{name}:{number}")
+    config = Config(*values.values())
+    if config.port(config.minor_base + config.minor_count - 1) > 65535:
+        raise BadConfig(f"{name}: PORT_BASE + MINOR_COUNT exceeds port 65535", hint="lower one of them")
+    return config
+
+
+def _value(key: str, text: str, place: str) -> Any:
+    try:
+        return SETTINGS[key][1](text)
+    except BadInput as error:
+        raise BadConfig(f"{place}: {key}: {error.what}", hint=error.hint) from None
+    except ValueError as error:
+        raise BadConfig(f"{place}: {key}={text!r}: {error}") from None
+
+
+def _nearest(key: str) -> str:
+    import difflib  # only on the way to an error
+
+    near = difflib.get_close_matches(key, SETTINGS, 1)
+    return f"did you mean {near[0]}?" if near else "remotes/dncrc of the distribution lists all settings"
+
+
+def load(path: str) -> Config:
+    """Read the dncrc at `path`; an absent file means defaults. Raises BadConfig."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read(1 << 20)
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{os.path.basename(path)} cannot be read: {error}", hint=f"check {path}") from None
+    return parse(text, os.path.basename(path))
