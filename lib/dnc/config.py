@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from typing import Any, Callable, Dict, NamedTuple, Tuple
@@ -65,6 +64,8 @@ def _hosts(text: str) -> Tuple[str, ...]:
 
 
 def _network(text: str) -> str:
+    import ipaddress  # 10 ms that only a set network has to pay
+
     return str(ipaddress.ip_network(text, strict=False)) if text else ""
 
 

@@ -6,7 +6,7 @@ the thing and the fault, and `line()` puts the host right in front of it.
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Type
+from typing import Dict, List, Optional, Type
 
 
 class DncError(Exception):
@@ -109,7 +109,8 @@ class TimedOut(DncError):
 
 
 def _kinds() -> Dict[str, Type[DncError]]:
-    return {cls.__name__: cls for cls in [DncError, *DncError.__subclasses__()]}
+    kinds: List[Type[DncError]] = [DncError, *DncError.__subclasses__()]
+    return {kind.__name__: kind for kind in kinds}
 
 
 def from_json(record: Dict[str, Optional[str]]) -> DncError:
