@@ -66,8 +66,8 @@ class Runner:
         self.count += 1
         try:
             done = subprocess.run(
-                full, input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, timeout=timeout, env=self._environment(), check=False,
+                full, input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, capture_output=True,
+                timeout=timeout, env=self._environment(), check=False,
             )
         except subprocess.TimeoutExpired:
             raise TimedOut(
@@ -88,7 +88,7 @@ class Runner:
         self, argv: Sequence[str], *, privileged: bool = False, stdin: Union[int, IO[bytes], None] = subprocess.PIPE,
         stdout: Union[int, IO[bytes], None] = subprocess.PIPE, stderr: Union[int, IO[bytes], None] = subprocess.PIPE,
         environment: Optional[Dict[str, str]] = None,
-    ) -> "subprocess.Popen[bytes]":
+    ) -> subprocess.Popen[bytes]:
         """Start a command whose streams the caller serves (an ssh session, a decoder). Raises ToolMissing."""
         full = self.resolve(argv, privileged=privileged)
         self.log.debug(f"start: {quote(full)}")

@@ -35,7 +35,7 @@ class DncError(Exception):
     def __str__(self) -> str:
         return self.line().strip()
 
-    def on(self, host: str) -> "DncError":
+    def on(self, host: str) -> DncError:
         """This error with the host filled in, when it was raised where the host was not known."""
         if self.host is None:
             self.host = host

@@ -106,7 +106,9 @@ def parse_resource(text: str) -> ResourceName:
     match = _VOLATILE.match(text)
     if match:
         return volatile_name(int(match.group(1)), int(match.group(2)))
-    raise BadInput(f"{shown(text)} is not a disk of dnc", hint="names are one-<image>[-<vm>-<disk>] or one-sys-<vm>-<disk>")
+    raise BadInput(
+        f"{shown(text)} is not a disk of dnc", hint="names are one-<image>[-<vm>-<disk>] or one-sys-<vm>-<disk>"
+    )
 
 
 def parse_image_source(text: str) -> ResourceName:

@@ -1,0 +1,1 @@
+"""Information driver actions: one module a probe."""

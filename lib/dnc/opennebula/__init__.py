@@ -1,0 +1,1 @@
+"""OpenNebula's driver protocol: argv, stdin, reporting, XML documents, XML-RPC."""

@@ -1,0 +1,1 @@
+"""Argument lists and output parsers of zfs, lvm, drbd and xl: pure functions and frozen records, no I/O."""
