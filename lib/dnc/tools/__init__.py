@@ -1,1 +1,1 @@
-"""Argument lists and output parsers of zfs, lvm, drbd and xl: pure functions and frozen records, no I/O."""
+"""argv builders and output parsers for zfs, lvm, drbd and xl: pure functions and records, no I/O."""
