@@ -1,0 +1,283 @@
+"""The domains of this host, through xl: every change waits until it can be seen, with a deadline that is named."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, List, Optional, Sequence, Tuple
+
+from ..command import Runner
+from ..errors import Conflict, DncError, NotFound, TimedOut, ToolFailed, Unsafe
+from ..log import Log
+from ..tools import xl
+from ..tools.xl import Backend, Domain, DomainDetails, DomainState
+
+# Seconds. Building or ending a domain has no natural bound on an emulated host; these only end what hangs.
+CREATE_TIMEOUT = 300.0
+DESTROY_TIMEOUT = 120.0
+REAP_AFTER = 15.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
+
+
+def copy_timeout(memory_mib: int) -> float:
+    """Seconds that a save, restore or migration may take: 5 minutes and 1 s for each 2 MiB of memory."""
+    return CREATE_TIMEOUT + memory_mib / 2
+
+
+class Domains:
+    """xl on one host. The runner decides which: this one, or another one through ssh."""
+
+    def __init__(self, runner: Runner, log: Log) -> None:
+        self._runner = runner
+        self._log = log
+
+    # Questions.
+
+    def list(self) -> Tuple[Domain, ...]:
+        """All domains, dom0 included. Raises ToolFailed."""
+        return xl.parse_list(self._ask(xl.list_domains()))
+
+    def find(self, name: str) -> Optional[Domain]:
+        """The domain of exactly that name. Raises ToolFailed."""
+        return next((domain for domain in self.list() if domain.name == name), None)
+
+    def details(self, name: str) -> Optional[DomainDetails]:
+        """Disks and interfaces of a domain as libxl keeps them. Raises ToolFailed."""
+        entries = xl.parse_details(self._ask(xl.list_details()))
+        return next((entry for entry in entries if entry.name == name), None)
+
+    def backends(self, name: str) -> Tuple[Backend, ...]:
+        """State of each disk's backend. Raises ToolFailed."""
+        return xl.parse_block_list(self._ask(xl.block_list(name)))
+
+    def network_backends(self, name: str) -> Tuple[Backend, ...]:
+        """State of each interface's backend. Raises ToolFailed."""
+        return xl.parse_network_list(self._ask(xl.network_list(name)))
+
+    # Checks.
+
+    def verify_running(self, name: str, vdevs: Sequence[str]) -> Domain:
+        """That the domain is there, not crashed, and has every disk of `vdevs` with a living backend.
+
+        xl reports success for a guest whose disk could not be opened (lab/NOTES 3). Raises NotFound or Unsafe.
+        """
+        domain = self.find(name)
+        if domain is None:
+            raise NotFound(f"{name} is gone right after its start", hint=self._where_to_look(name))
+        if domain.state in (DomainState.CRASHED, DomainState.DYING):
+            raise Unsafe(f"{name} {domain.state.value} right after its start", hint=self._where_to_look(name))
+        states = {backend.device: backend for backend in self.backends(name)}
+        for vdev in vdevs:
+            backend = states.get(xl.vdev_number(vdev))
+            if backend is None or backend.dead:
+                what = "is missing" if backend is None else f"has a dead backend (state {backend.state})"
+                raise Unsafe(
+                    f"{name}: disk {vdev} {what}", hint="dmesg tells why the backend could not open the device"
+                )
+        return domain
+
+    @staticmethod
+    def _where_to_look(name: str) -> str:
+        return f"see /var/log/xen/xl-{name}.log and /var/log/xen/console/ there"
+
+    # Changes.
+
+    def create(self, name: str, config: str) -> None:
+        """Start a domain. Raises Conflict if it exists, ToolFailed with xl's first complaint."""
+        if self.find(name) is not None:
+            raise Conflict(f"{name} exists already")
+        self._change(xl.create(config), f"{name} cannot be started", CREATE_TIMEOUT)
+
+    def shutdown(self, name: str, timeout: float) -> None:
+        """Ask the guest to power off and wait until the domain is gone; absent is success.
+
+        Raises TimedOut after `timeout` seconds: the guest runs on.
+        """
+        domain = self.find(name)
+        if domain is None:
+            return
+        deadline = time.monotonic() + timeout
+        if domain.state is DomainState.PAUSED:
+            self.unpause(name)  # a paused guest cannot hear
+        self._change(xl.shutdown(name), f"{name} cannot be shut down", DESTROY_TIMEOUT, absent_is_success=True)
+        self.await_gone(
+            name, deadline,
+            TimedOut(
+                f"{name}: the guest did not shut down within {timeout:.0f} s, it still runs",
+                hint="look at its console, or power it off hard",
+            ),
+        )
+
+    def destroy(self, name: str) -> None:
+        """End a domain at once and wait until it is gone; absent is success. Raises TimedOut, ToolFailed."""
+        domain = self.find(name)
+        if domain is None:
+            return
+        self._change(xl.destroy(name), f"{name} cannot be destroyed", DESTROY_TIMEOUT, absent_is_success=True)
+        self.await_gone(
+            name, time.monotonic() + DESTROY_TIMEOUT,
+            TimedOut(
+                f"{name} is still there {DESTROY_TIMEOUT:.0f} s after its destruction",
+                hint="a backend may still hold its memory: look at xl list and dmesg",
+            ),
+            number=domain.id, reap=False,
+        )
+
+    def await_gone(
+        self, name: str, deadline: float, error: DncError, *, number: Optional[int] = None, reap: bool = True
+    ) -> None:
+        """Wait until no domain has the name (or the number: a dying one loses its name first); else raise `error`.
+
+        With `reap`, a domain that has shut down but stays, because its xl process is dead, is destroyed.
+        """
+        if self._runner.dry_run:
+            return
+        shut_since: Optional[float] = None
+
+        def gone() -> bool:
+            nonlocal shut_since
+            left = [domain for domain in self.list() if domain.name == name or domain.id == number]
+            if not left:
+                return True
+            if not reap or left[0].state is not DomainState.SHUTDOWN:
+                shut_since = None
+                return False
+            shut_since = shut_since or time.monotonic()
+            if time.monotonic() - shut_since > REAP_AFTER:
+                self._log.info(f"{name} has shut down and nothing cleans it up: destroying it")
+                self._change(
+                    xl.destroy(name), f"{name} cannot be destroyed", DESTROY_TIMEOUT, absent_is_success=True
+                )
+                shut_since = None
+            return False
+
+        _wait(gone, deadline, error)
+
+    def save(self, name: str, checkpoint: str, memory_mib: int) -> None:
+        """Write a running domain to a file and end it. A failure leaves it running. Raises ToolFailed, TimedOut."""
+        timeout = copy_timeout(memory_mib)
+        self._change(xl.save(name, checkpoint), f"{name} cannot be saved", timeout)
+        self.await_gone(
+            name, time.monotonic() + DESTROY_TIMEOUT,
+            TimedOut(f"{name} is saved but still there after {DESTROY_TIMEOUT:.0f} s", hint="destroy it by hand"),
+        )
+
+    def restore(self, name: str, config: str, checkpoint: str, memory_mib: int) -> None:
+        """Continue a saved domain. Raises Conflict if it exists, ToolFailed."""
+        if self.find(name) is not None:
+            raise Conflict(f"{name} exists already")
+        self._change(xl.restore(config, checkpoint), f"{name} cannot be restored", copy_timeout(memory_mib))
+
+    def migrate(self, name: str, receiver: str, memory_mib: int) -> Optional[DncError]:
+        """Run `xl migrate`; returns xl's complaint instead of raising it, since only a look at both hosts
+        tells what happened (design rule 4)."""
+        try:
+            self._change(xl.migrate(name, receiver), f"{name} cannot be migrated", copy_timeout(memory_mib))
+        except DncError as error:
+            return error
+        return None
+
+    def reboot(self, name: str) -> None:
+        """Ask the guest to reboot. Raises NotFound, ToolFailed."""
+        self._require(name)
+        self._change(xl.reboot(name), f"{name} cannot be rebooted", DESTROY_TIMEOUT)
+
+    def pause(self, name: str) -> None:
+        """Stop scheduling. Raises ToolFailed."""
+        self._change(xl.pause(name), f"{name} cannot be paused", DESTROY_TIMEOUT)
+
+    def unpause(self, name: str) -> None:
+        """Schedule again. Raises ToolFailed."""
+        self._change(xl.unpause(name), f"{name} cannot be unpaused", DESTROY_TIMEOUT)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a domain another name. Raises ToolFailed."""
+        self._change(xl.rename(name, new), f"{name} cannot be renamed to {new}", DESTROY_TIMEOUT)
+
+    def resume_suspended(self, name: str) -> None:
+        """Continue a domain that a broken-off migration left suspended; older xl knows no `resume`."""
+        try:
+            self._change(xl.resume(name), f"{name} cannot be resumed", DESTROY_TIMEOUT)
+        except ToolFailed as error:
+            if not xl.says_unknown_command(error.stderr):
+                raise
+        domain = self.find(name)
+        if domain is not None and domain.state is DomainState.PAUSED:
+            self.unpause(name)
+
+    def attach_disk(self, name: str, specification: str) -> None:
+        """Plug a disk. Raises ToolFailed."""
+        self._change(xl.block_attach(name, specification), f"{name}: the disk cannot be attached", CREATE_TIMEOUT)
+
+    def detach_disk(self, name: str, vdev: str, timeout: float) -> None:
+        """Unplug a disk and wait until its backend is gone. Raises ToolFailed, TimedOut: the guest holds it."""
+        self._change(xl.block_detach(name, vdev), f"{name}: {vdev} cannot be detached", DESTROY_TIMEOUT)
+        number = xl.vdev_number(vdev)
+        self._await_unplugged(
+            lambda: all(backend.device != number for backend in self.backends(name)), timeout,
+            f"{name}: the guest does not release {vdev}",
+        )
+
+    def attach_nic(self, name: str, specification: str) -> None:
+        """Plug an interface. Raises ToolFailed."""
+        self._change(
+            xl.network_attach(name, specification), f"{name}: the interface cannot be attached", CREATE_TIMEOUT
+        )
+
+    def detach_nic(self, name: str, devid: int, timeout: float) -> None:
+        """Unplug an interface and wait until its backend is gone. Raises ToolFailed, TimedOut."""
+        self._change(
+            xl.network_detach(name, str(devid)), f"{name}: interface {devid} cannot be detached", DESTROY_TIMEOUT
+        )
+        self._await_unplugged(
+            lambda: all(backend.device != devid for backend in self.network_backends(name)), timeout,
+            f"{name}: the guest does not release interface {devid}",
+        )
+
+    def insert_medium(self, name: str, vdev: str, path: str) -> None:
+        """Put a medium into an emulated CD-ROM drive. Raises ToolFailed."""
+        self._change(xl.cd_insert(name, vdev, path), f"{name}: {vdev} takes no medium", DESTROY_TIMEOUT)
+
+    def eject_medium(self, name: str, vdev: str) -> None:
+        """Empty an emulated CD-ROM drive. Raises ToolFailed."""
+        self._change(xl.cd_eject(name, vdev), f"{name}: {vdev} cannot be ejected", DESTROY_TIMEOUT)
+
+    def _require(self, name: str) -> Domain:
+        domain = self.find(name)
+        if domain is None:
+            raise NotFound(f"{name} does not run here", hint="look where it runs: dnc status, or xl list on each host")
+        return domain
+
+    def _await_unplugged(self, unplugged: Callable[[], bool], timeout: float, what: str) -> None:
+        if not self._runner.dry_run:
+            _wait(
+                unplugged, time.monotonic() + timeout,
+                TimedOut(f"{what} within {timeout:.0f} s", hint="unmount or unconfigure it in the guest"),
+            )
+
+    def _ask(self, argv: List[str]) -> str:
+        return self._runner.run(argv, privileged=True, changes=False).stdout
+
+    def _change(self, argv: List[str], what: str, timeout: float, *, absent_is_success: bool = False) -> None:
+        try:
+            self._runner.run(argv, privileged=True, timeout=timeout)
+        except ToolFailed as error:
+            if absent_is_success and xl.says_unknown_domain(error.stderr):
+                return
+            for line in error.stderr.splitlines():
+                self._log.info(f"xl: {line}")
+            better = ToolFailed(
+                f"{what}: {xl.reason(error.stderr) or f'xl exit status {error.status}'}", command=error.command
+            )
+            better.status, better.stderr = error.status, error.stderr
+            raise better from None
+
+
+def _wait(reached: Callable[[], bool], deadline: float, error: DncError) -> None:
+    pause = _FIRST_PAUSE
+    while not reached():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise error
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
