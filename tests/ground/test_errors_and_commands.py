@@ -44,7 +44,7 @@ def test_quote_can_be_pasted():
 
 @pytest.mark.parametrize(
     "text",
-    ["drbdsetup new-path --shared-secret=hush 1", 'shared-secret "hush";', "shared-secret hush", "shared-secret='hush'"],
+    ["drbdsetup x --shared-secret=hush 1", 'shared-secret "hush";', "shared-secret hush", "shared-secret='hush'"],
 )
 def test_secrets_are_redacted(text):
     assert "hush" not in redact(text) and "***" in redact(text)
