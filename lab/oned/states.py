@@ -1,0 +1,155 @@
+"""Numbers that oned uses for states and history actions (contract section 8)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class VmState(IntEnum):
+    """STATE of a virtual machine."""
+
+    INIT = 0
+    PENDING = 1
+    HOLD = 2
+    ACTIVE = 3
+    STOPPED = 4
+    SUSPENDED = 5
+    DONE = 6
+    POWEROFF = 8
+    UNDEPLOYED = 9
+
+
+class LcmState(IntEnum):
+    """LCM_STATE of a virtual machine, meaningful while STATE is ACTIVE."""
+
+    LCM_INIT = 0
+    PROLOG = 1
+    BOOT = 2
+    RUNNING = 3
+    MIGRATE = 4
+    SAVE_STOP = 5
+    SAVE_SUSPEND = 6
+    SAVE_MIGRATE = 7
+    PROLOG_MIGRATE = 8
+    PROLOG_RESUME = 9
+    EPILOG_STOP = 10
+    EPILOG = 11
+    SHUTDOWN = 12
+    CLEANUP_RESUBMIT = 15
+    UNKNOWN = 16
+    HOTPLUG = 17
+    SHUTDOWN_POWEROFF = 18
+    BOOT_UNKNOWN = 19
+    BOOT_POWEROFF = 20
+    BOOT_SUSPENDED = 21
+    BOOT_STOPPED = 22
+    CLEANUP_DELETE = 23
+    HOTPLUG_SNAPSHOT = 24
+    HOTPLUG_NIC = 25
+    HOTPLUG_SAVEAS = 26
+    HOTPLUG_SAVEAS_POWEROFF = 27
+    HOTPLUG_SAVEAS_SUSPENDED = 28
+    SHUTDOWN_UNDEPLOY = 29
+    EPILOG_UNDEPLOY = 30
+    PROLOG_UNDEPLOY = 31
+    BOOT_UNDEPLOY = 32
+    HOTPLUG_PROLOG_POWEROFF = 33
+    HOTPLUG_EPILOG_POWEROFF = 34
+    BOOT_MIGRATE = 35
+    BOOT_FAILURE = 36
+    BOOT_MIGRATE_FAILURE = 37
+    PROLOG_MIGRATE_FAILURE = 38
+    PROLOG_FAILURE = 39
+    EPILOG_FAILURE = 40
+    EPILOG_STOP_FAILURE = 41
+    EPILOG_UNDEPLOY_FAILURE = 42
+    PROLOG_MIGRATE_POWEROFF = 43
+    PROLOG_MIGRATE_POWEROFF_FAILURE = 44
+    PROLOG_MIGRATE_SUSPEND = 45
+    PROLOG_MIGRATE_SUSPEND_FAILURE = 46
+    BOOT_UNDEPLOY_FAILURE = 47
+    BOOT_STOPPED_FAILURE = 48
+    PROLOG_RESUME_FAILURE = 49
+    PROLOG_UNDEPLOY_FAILURE = 50
+    DISK_SNAPSHOT_POWEROFF = 51
+    DISK_SNAPSHOT_REVERT_POWEROFF = 52
+    DISK_SNAPSHOT_DELETE_POWEROFF = 53
+    DISK_SNAPSHOT_SUSPENDED = 54
+    DISK_SNAPSHOT_DELETE_SUSPENDED = 56
+    DISK_SNAPSHOT = 57
+    DISK_SNAPSHOT_DELETE = 59
+    PROLOG_MIGRATE_UNKNOWN = 60
+    PROLOG_MIGRATE_UNKNOWN_FAILURE = 61
+    DISK_RESIZE = 62
+    DISK_RESIZE_POWEROFF = 63
+    DISK_RESIZE_UNDEPLOYED = 64
+    HOTPLUG_NIC_POWEROFF = 65
+    HOTPLUG_RESIZE = 66
+    HOTPLUG_SAVEAS_UNDEPLOYED = 67
+    HOTPLUG_SAVEAS_STOPPED = 68
+
+
+class ImageState(IntEnum):
+    """STATE of an image."""
+
+    INIT = 0
+    READY = 1
+    USED = 2
+    LOCKED = 4
+    ERROR = 5
+    CLONE = 6
+    DELETE = 7
+    USED_PERS = 8
+    LOCKED_USED = 9
+    LOCKED_USED_PERS = 10
+
+
+class ImageType(IntEnum):
+    """TYPE of an image."""
+
+    OS = 0
+    CDROM = 1
+    DATABLOCK = 2
+
+
+class HistoryAction(IntEnum):
+    """ACTION of a history record: what ended it, or what began the present one."""
+
+    NONE = 0
+    MIGRATE = 1
+    LIVE_MIGRATE = 2
+    UNDEPLOY = 5
+    UNDEPLOY_HARD = 6
+    STOP = 9
+    SUSPEND = 10
+    RESUME = 11
+    DELETE = 13
+    DELETE_RECREATE = 14
+    POWEROFF = 19
+    POWEROFF_HARD = 20
+    DISK_ATTACH = 21
+    DISK_DETACH = 22
+    NIC_ATTACH = 23
+    NIC_DETACH = 24
+    DISK_SNAPSHOT_CREATE = 25
+    DISK_SNAPSHOT_DELETE = 26
+    TERMINATE = 27
+    TERMINATE_HARD = 28
+    DISK_RESIZE = 29
+    RESIZE = 35
+    DISK_SNAPSHOT_REVERT = 41
+    MONITOR = 44
+    ALIAS_ATTACH = 46
+    ALIAS_DETACH = 47
+    POFF_MIGRATE = 48
+    POFF_HARD_MIGRATE = 49
+    NIC_UPDATE = 51
+
+
+class DiskType(IntEnum):
+    """DISK_TYPE of images and datastores."""
+
+    FILE = 0
+    CD_ROM = 1
+    BLOCK = 2
+    RBD = 3
