@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from ..command import Runner
-from ..errors import Conflict, DncError, NotFound, TimedOut, ToolFailed, Unsafe
+from ..errors import Conflict, DncError, NotFound, ToolFailed, Unsafe
 from ..log import Log
 from ..tools import xl
 from ..tools.xl import Backend, Domain, DomainDetails, DomainState
+from .waiting import Patience
 
 # Seconds. Building or ending a domain has no natural bound on an emulated host; these only end what hangs.
 CREATE_TIMEOUT = 300.0
 DESTROY_TIMEOUT = 120.0
 REAP_AFTER = 15.0
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 1.0
+_INTERVAL = 0.3
 
 
 def copy_timeout(memory_mib: int) -> float:
@@ -27,9 +26,10 @@ def copy_timeout(memory_mib: int) -> float:
 class Domains:
     """xl on one host. The runner decides which: this one, or another one through ssh."""
 
-    def __init__(self, runner: Runner, log: Log) -> None:
+    def __init__(self, runner: Runner, log: Log, patience: Optional[Patience] = None) -> None:
         self._runner = runner
         self._log = log
+        self._patience = patience or Patience()
 
     # Questions.
 
@@ -56,11 +56,13 @@ class Domains:
 
     # Checks.
 
-    def verify_running(self, name: str, vdevs: Sequence[str]) -> Domain:
+    def verify_running(self, name: str, vdevs: Sequence[str]) -> None:
         """That the domain is there, not crashed, and has every disk of `vdevs` with a living backend.
 
         xl reports success for a guest whose disk could not be opened (lab/NOTES 3). Raises NotFound or Unsafe.
         """
+        if self._runner.dry_run:
+            return
         domain = self.find(name)
         if domain is None:
             raise NotFound(f"{name} is gone right after its start", hint=self._where_to_look(name))
@@ -74,7 +76,6 @@ class Domains:
                 raise Unsafe(
                     f"{name}: disk {vdev} {what}", hint="dmesg tells why the backend could not open the device"
                 )
-        return domain
 
     @staticmethod
     def _where_to_look(name: str) -> str:
@@ -96,16 +97,12 @@ class Domains:
         domain = self.find(name)
         if domain is None:
             return
-        deadline = time.monotonic() + timeout
         if domain.state is DomainState.PAUSED:
             self.unpause(name)  # a paused guest cannot hear
         self._change(xl.shutdown(name), f"{name} cannot be shut down", DESTROY_TIMEOUT, absent_is_success=True)
         self.await_gone(
-            name, deadline,
-            TimedOut(
-                f"{name}: the guest did not shut down within {timeout:.0f} s, it still runs",
-                hint="look at its console, or power it off hard",
-            ),
+            name, timeout, f"{name} still runs: the guest did not shut down",
+            hint="look at its console, or power it off hard",
         )
 
     def destroy(self, name: str) -> None:
@@ -115,51 +112,48 @@ class Domains:
             return
         self._change(xl.destroy(name), f"{name} cannot be destroyed", DESTROY_TIMEOUT, absent_is_success=True)
         self.await_gone(
-            name, time.monotonic() + DESTROY_TIMEOUT,
-            TimedOut(
-                f"{name} is still there {DESTROY_TIMEOUT:.0f} s after its destruction",
-                hint="a backend may still hold its memory: look at xl list and dmesg",
-            ),
-            number=domain.id, reap=False,
+            name, DESTROY_TIMEOUT, f"{name} did not go away when destroyed", number=domain.id, reap=False,
+            hint="a backend may still hold its memory: look at xl list and dmesg",
         )
 
     def await_gone(
-        self, name: str, deadline: float, error: DncError, *, number: Optional[int] = None, reap: bool = True
+        self, name: str, timeout: float, what: str, *, hint: str, number: Optional[int] = None, reap: bool = True
     ) -> None:
-        """Wait until no domain has the name (or the number: a dying one loses its name first); else raise `error`.
+        """Wait until no domain has the name (or the number: a dying one loses its name first).
 
-        With `reap`, a domain that has shut down but stays, because its xl process is dead, is destroyed.
+        With `reap`, a domain that has shut down but stays, because its xl process is dead, is destroyed. Raises
+        TimedOut: `what` within `timeout` seconds.
         """
         if self._runner.dry_run:
             return
         shut_since: Optional[float] = None
 
-        def gone() -> bool:
+        def gone() -> Optional[bool]:
             nonlocal shut_since
             left = [domain for domain in self.list() if domain.name == name or domain.id == number]
             if not left:
                 return True
             if not reap or left[0].state is not DomainState.SHUTDOWN:
                 shut_since = None
-                return False
-            shut_since = shut_since or time.monotonic()
-            if time.monotonic() - shut_since > REAP_AFTER:
+                return None
+            now = self._patience.now()
+            shut_since = now if shut_since is None else shut_since
+            if now - shut_since > REAP_AFTER:
                 self._log.info(f"{name} has shut down and nothing cleans it up: destroying it")
                 self._change(
                     xl.destroy(name), f"{name} cannot be destroyed", DESTROY_TIMEOUT, absent_is_success=True
                 )
                 shut_since = None
-            return False
+            return None
 
-        _wait(gone, deadline, error)
+        self._patience.until(gone, timeout=timeout, what=what, hint=hint, interval=_INTERVAL)
 
     def save(self, name: str, checkpoint: str, memory_mib: int) -> None:
         """Write a running domain to a file and end it. A failure leaves it running. Raises ToolFailed, TimedOut."""
         timeout = copy_timeout(memory_mib)
         self._change(xl.save(name, checkpoint), f"{name} cannot be saved", timeout)
         self.await_gone(
-            name, time.monotonic() + DESTROY_TIMEOUT,
-            TimedOut(f"{name} is saved but still there after {DESTROY_TIMEOUT:.0f} s", hint="destroy it by hand"),
+            name, DESTROY_TIMEOUT, f"{name} is saved but did not go away", hint="destroy it: xl destroy", reap=False
         )
 
     def restore(self, name: str, config: str, checkpoint: str, memory_mib: int) -> None:
@@ -250,9 +244,9 @@ class Domains:
 
     def _await_unplugged(self, unplugged: Callable[[], bool], timeout: float, what: str) -> None:
         if not self._runner.dry_run:
-            _wait(
-                unplugged, time.monotonic() + timeout,
-                TimedOut(f"{what} within {timeout:.0f} s", hint="unmount or unconfigure it in the guest"),
+            self._patience.until(
+                lambda: unplugged() or None, timeout=timeout, what=what, interval=_INTERVAL,
+                hint="unmount or unconfigure it in the guest",
             )
 
     def _ask(self, argv: List[str]) -> str:
@@ -272,12 +266,3 @@ class Domains:
             better.status, better.stderr = error.status, error.stderr
             raise better from None
 
-
-def _wait(reached: Callable[[], bool], deadline: float, error: DncError) -> None:
-    pause = _FIRST_PAUSE
-    while not reached():
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise error
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
