@@ -1,0 +1,24 @@
+"""VMM deploy: start a VM; prints its DEPLOY_ID (contract 2.4). Idempotent: a retry finds it running."""
+
+from __future__ import annotations
+
+import os
+
+from ..grammar import parse_path
+from ..opennebula.driver import Call
+from ..opennebula.vm import parse_vm
+from .start import ensure_running, open_vm, write_file
+
+ARGUMENTS = ("deployment_file", "host", "vm", "host_again")
+
+
+def run(call: Call) -> str:
+    """stdin is the whole VM document, which the contract wants kept under the path in argv."""
+    document = parse_vm(call.stdin)
+    path = parse_path(call.arg("deployment_file"))
+    vm = open_vm(call, document, os.path.dirname(path))
+    name = document.domain
+    if not call.runner.dry_run:
+        write_file(path, call.stdin)
+    ensure_running(vm, call, lambda config: vm.host.domains.create(name, config))
+    return name
