@@ -90,7 +90,7 @@ class Handover:
         """Bring both hosts to one running domain; returns when it is the destination's.
 
         `complaint` is what xl said, None for success. Raises `complaint` (or an error like it) when the domain
-        stays here, Unsafe when a person has to decide: two running domains are never reduced to one.
+        is here in the end, Unsafe when a person has to decide: two running domains are never reduced to one.
         """
         self._patience.until(
             lambda: self._turn(complaint) or None, timeout=SETTLE_TIMEOUT, interval=_INTERVAL,
@@ -117,12 +117,16 @@ class Handover:
         self._act(step)
         return False
 
+    def end_shell(self) -> None:
+        """Remove what an earlier migration left at the destination. Raises ToolFailed, TimedOut."""
+        self._there.destroy(self._name + INCOMING)
+
     def _act(self, step: Step) -> None:
         try:
             if step is Step.END_SOURCE:
                 self._here.destroy(self._name + MIGRATED_AWAY)
             elif step is Step.END_SHELL:
-                self._there.destroy(self._name + INCOMING)
+                self.end_shell()
             elif step is Step.TAKE_BACK:
                 self._here.rename(self._name + MIGRATED_AWAY, self._name)
                 self._here.resume_suspended(self._name)

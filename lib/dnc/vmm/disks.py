@@ -18,12 +18,13 @@ _SSH_PORT = 22
 
 
 class VmDisks:
-    """The managed disks of a VM. `started` is this host's clock when the action began."""
+    """The managed disks of a VM, or one of them. `started` is this host's clock when the action began."""
 
-    def __init__(self, host: Host, vm: VmDocument, started: float) -> None:
+    def __init__(self, host: Host, vm: VmDocument, started: float, only: Optional[int] = None) -> None:
         self._host = host
         self._started = started
-        self.names = tuple(resource.text for resource in vm.resources)
+        disks = [disk for disk in vm.managed_disks if only in (None, disk.id)]
+        self.names = tuple(disk.resource(vm.id).text for disk in disks)
 
     @contextmanager
     def locked(self, holder: str) -> Iterator[None]:

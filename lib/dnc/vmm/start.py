@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Callable, NamedTuple, Tuple
 
-from ..errors import DncError, Unsafe
+from ..errors import BadInput, Conflict, DncError, Unsafe
 from ..grammar import parse_domain, parse_path
 from ..host.files import explain
 from ..host.machine import Host
+from ..opennebula.action import parse_vmm_message
 from ..opennebula.driver import Call
 from ..opennebula.vm import VmDocument
 from ..tools.xl import DomainDetails, DomainState
@@ -41,18 +42,15 @@ def open_vm(call: Call, document: VmDocument, directory: str) -> Vm:
     return Vm(host, document, parse_path(directory), VmDisks(host, document, call.started))
 
 
-def vm_directory(call: Call, document: VmDocument) -> str:
-    """DATASTORE_LOCATION/<system datastore>/<vm>, for actions that get no path."""
-    datastore = document.history[-1].datastore if document.history else 0
-    return f"{call.config.datastore_location}/{datastore}/{document.id}"
-
-
-def check_deploy_id(call: Call, document: VmDocument) -> str:
-    """DEPLOY_ID of argv, the domain's name. Raises BadInput if it is not this VM's."""
+def open_existing(call: Call) -> Vm:
+    """The VM of an action other than deploy: from the message on stdin and the DEPLOY_ID in argv. Raises BadInput."""
     name = call.arg("deploy_id")
-    if parse_domain(name) != document.id:
-        raise Unsafe(f"{name} is not the domain of VM {document.id}", hint="argv and document contradict each other")
-    return name
+    number = parse_domain(name)
+    document = parse_vmm_message(call.stdin).vm
+    if number != document.id:
+        raise BadInput(f"{name} is not the domain of VM {document.id}", hint="argv and stdin contradict each other")
+    datastore = document.history[-1].datastore if document.history else 0
+    return open_vm(call, document, f"{call.config.datastore_location}/{datastore}/{document.id}")
 
 
 def ensure_running(vm: Vm, call: Call, launch: Callable[[str], None]) -> bool:
@@ -78,10 +76,22 @@ def ensure_running(vm: Vm, call: Call, launch: Callable[[str], None]) -> bool:
             vm.host.domains.verify_running(name, [disk.vdev for disk in config.disks])
             vm.disks.check_primary()
             vm.disks.refuse_given_up()
+        except Conflict:
+            raise  # somebody started it in between: it is not ours to end
         except BaseException:
             take_down(vm)
             raise
     return True
+
+
+def demote_disks(vm: Vm, action: str) -> None:
+    """After the domain's end: Secondary, still up and connected. A disk that stays Primary is told, no failure:
+    the domain is gone, which is what OpenNebula asked for, and whatever comes next demotes again."""
+    try:
+        with vm.disks.locked(f"{action} of VM {vm.document.id}"):
+            vm.disks.demote()
+    except DncError as error:
+        vm.host.log.warn(f"disks not demoted: {error}")
 
 
 def take_down(vm: Vm) -> None:

@@ -1,0 +1,26 @@
+"""VMM detach_disk: unplug a disk from the running guest; the transfer driver removes it after (contract 2.4)."""
+
+from __future__ import annotations
+
+from ..opennebula.driver import Call
+from .attach_disk import disk_number
+from .disks import VmDisks
+from .guest import disk_config, guest_type
+from .start import open_existing
+
+ARGUMENTS = ("deploy_id", "path", "target", "index", "vm", "host")
+
+
+def run(call: Call) -> None:
+    """What is plugged is looked up by its device, not by TARGET; a disk that is not plugged is success."""
+    vm = open_existing(call)
+    disk = vm.document.disk(disk_number(call))
+    disks = VmDisks(vm.host, vm.document, call.started, only=disk.id)
+    config = disk_config(vm.document, disk, vm.directory, guest_type(vm.document, call.config), disks.device_of)
+    name = vm.document.domain
+    details = vm.host.domains.details(name)
+    for live in details.disks if details else ():
+        if live.path == config.path:
+            vm.host.domains.detach_disk(name, live.vdev, call.config.shutdown_timeout)
+    with disks.locked(f"detach_disk of VM {vm.document.id}"):
+        disks.demote()

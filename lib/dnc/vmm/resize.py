@@ -1,0 +1,5 @@
+"""VMM resize: not offered."""
+
+from .not_supported import ARGUMENTS, run
+
+__all__ = ["ARGUMENTS", "run"]

@@ -1,0 +1,5 @@
+"""VMM snapshot_revert: not offered."""
+
+from .not_supported import ARGUMENTS, run
+
+__all__ = ["ARGUMENTS", "run"]
