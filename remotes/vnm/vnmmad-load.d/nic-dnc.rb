@@ -5,26 +5,34 @@ module VNMMAD
 
     module VNMNetwork
 
-        # A PV interface of a Xen guest: the name is in the xl configuration, so nothing has to be asked.
-        class NicDnc < Nic
+        # A PV interface of a Xen guest: its name is in the xl configuration, so nothing has to be asked.
+        class NicDnc < Hash
 
             def initialize
                 super(nil)
             end
 
-            def get_info(_vm); end
+            def get_info(_vm)
+                nil
+            end
 
             def get_tap(vm)
                 self[:tap] = self[:target] || "one-#{vm['ID']}-#{self[:nic_id]}"
+
                 self
             end
 
-            # Limits come from the vif's rate, set when the guest starts.
-            def set_qos(_deploy_id = nil); end
+            # The limit is the vif's rate, set when the guest starts.
+            def set_qos(_deploy_id)
+                nil
+            end
 
         end
 
-        %w[dnc vmm_dnc].each {|name| HYPERVISORS[name] = NicDnc }
+        ['dnc', 'vmm_dnc'].each {|name| HYPERVISORS[name] = NicDnc }
+
+        # Nothing depends on the VM_MAD's name: on a Xen host every name that has no class of its own is ours.
+        HYPERVISORS.default = NicDnc if File.exist?('/proc/xen/capabilities')
 
     end
 
