@@ -1,0 +1,80 @@
+"""Notes that must outlive an action: disks given up, two primaries allowed, removals to finish on other hosts."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, List, Optional
+
+from ..errors import GivenUp
+from .files import Files
+
+GIVEN_UP = "given-up"
+INTENTS = "intents"
+UNFINISHED = "unfinished"
+# Far longer than any action runs; older marks stop nobody any more.
+_MARK_AGE_S = 7 * 86400.0
+
+
+class Journal:
+    """Small JSON records below /var/lib/dnc, one file a resource and kind."""
+
+    def __init__(self, state: str, files: Files) -> None:
+        self._state = state
+        self._files = files
+
+    def _path(self, kind: str, name: str) -> str:
+        return f"{self._state}/{kind}/{name}.json"
+
+    def give_up(self, name: str, frontend_time: float) -> None:
+        """OpenNebula wants the disk gone: actions on it that were started before must stop (observation 2)."""
+        earlier = self.given_up(name)
+        self._sweep()
+        newest = max(frontend_time, float(earlier["frontend"]) if earlier else 0.0)
+        self._files.write_record(self._path(GIVEN_UP, name), {"frontend": newest, "host": time.time()})
+
+    def given_up(self, name: str) -> Optional[Dict[str, Any]]:
+        """{frontend, host}: when the disk was last given up, by either clock."""
+        return self._files.read_record(self._path(GIVEN_UP, name))
+
+    def refuse_given_up(self, name: str, started: float) -> None:
+        """Raises GivenUp when the disk was given up after `started` (frontend's clock)."""
+        mark = self.given_up(name)
+        if mark and float(mark["frontend"]) > started:
+            raise GivenUp(f"{name} was given up while this action ran", hint="nothing to do: its delete cleans up")
+
+    def _sweep(self) -> None:
+        directory = f"{self._state}/{GIVEN_UP}"
+        if not os.path.isdir(directory):
+            return
+        for entry in os.scandir(directory):
+            if entry.name.endswith(".json") and time.time() - entry.stat().st_mtime > _MARK_AGE_S:
+                self._files.remove(entry.path)
+
+    def note_intent(self, name: str, vm: int, source: str, destination: str) -> None:
+        """Two primaries are about to be allowed for one live migration (design rule 2)."""
+        record = {"vm": vm, "source": source, "destination": destination, "since": time.time()}
+        self._files.write_record(self._path(INTENTS, name), record)
+
+    def intent(self, name: str) -> Optional[Dict[str, Any]]:
+        """{vm, source, destination, since} while two primaries may be allowed."""
+        return self._files.read_record(self._path(INTENTS, name))
+
+    def clear_intent(self, name: str) -> None:
+        """Two primaries are forbidden again."""
+        self._files.remove(self._path(INTENTS, name))
+
+    def note_unfinished(self, name: str, hosts: List[str]) -> None:
+        """A removal did not reach these hosts; `dnc verify` and gc finish it."""
+        earlier = self.unfinished(name)
+        known = set(earlier["hosts"]) if earlier else set()
+        record = {"hosts": sorted(known.union(hosts)), "since": time.time()}
+        self._files.write_record(self._path(UNFINISHED, name), record)
+
+    def unfinished(self, name: str) -> Optional[Dict[str, Any]]:
+        """{hosts, since} of a removal to finish."""
+        return self._files.read_record(self._path(UNFINISHED, name))
+
+    def clear_unfinished(self, name: str) -> None:
+        """The removal is finished."""
+        self._files.remove(self._path(UNFINISHED, name))

@@ -1,0 +1,126 @@
+"""One host, put together: the composition root, used by the agent and, in process, by VMM actions."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
+
+from ..command import Runner
+from ..config import Config
+from ..grammar import PoolSpec, parse_pool
+from ..log import Log
+from ..tools.drbd import Dialect, ResourceSpec
+from .files import Files, read_text
+from .journal import GIVEN_UP, INTENTS, UNFINISHED, Journal
+from .links import Links
+from .locks import Locks
+from .minors import Minors
+from .pools import Pool, Surroundings, open_pool
+from .resource_files import ResourceFiles
+from .resources import Resources
+from .waiting import Patience
+
+if TYPE_CHECKING:
+    from .domains import Domains
+
+
+class Paths(NamedTuple):
+    """Where things are on a host; tests point them into a directory of their own."""
+
+    drbd_config: str = "/etc/drbd.d"
+    state: str = "/var/lib/dnc"
+    devices: str = "/dev"
+    proc: str = "/proc"
+    sys_block: str = "/sys/class/block"
+
+
+class Host:
+    """This host. name: `uname -n`, which is what resource files call it."""
+
+    def __init__(
+        self, runner: Runner, config: Config, log: Log, *, paths: Paths = Paths(),  # noqa: B008  (an immutable record)
+        patience: Optional[Patience] = None, name: str = "",
+    ) -> None:
+        self.runner = runner
+        self.config = config
+        self.log = log
+        self.paths = paths
+        self.patience = patience or Patience()
+        self.name = name or os.uname().nodename
+        self.files = Files(log, runner.dry_run)
+        self.journal = Journal(paths.state, self.files)
+        self.locks = Locks(f"{paths.state}/locks", self.patience)
+        self.resource_files = ResourceFiles(paths.drbd_config, f"{paths.state}/single", self.files, log)
+        self.minors = Minors(
+            f"{paths.state}/minors", paths.sys_block, self.locks, self.files, self.resource_files.usage
+        )
+        self.dialect = self._dialect()
+        self.resources = Resources(
+            self.name, self.dialect, self.resource_files, runner, self.patience, self.journal, log,
+            f"{paths.proc}/drbd", paths.devices,
+        )
+        self.links = Links((config.datastore_location, paths.state), self.files)
+        self._pools: Dict[PoolSpec, Pool] = {}
+        self._domains: Optional[Domains] = None
+
+    def _dialect(self) -> Optional[Dialect]:
+        """By the first line of /proc/drbd (`version: 8.4.11 (api...`); None while the module is not loaded."""
+        version = (read_text(f"{self.paths.proc}/drbd") or "").partition("\n")[0].partition("version:")[2].strip()
+        if not version:
+            return None
+        if version.startswith("8."):
+            from ..tools.drbd84 import Drbd84
+
+            return Drbd84()
+        from ..tools.drbd9 import Drbd9
+
+        return Drbd9()
+
+    @property
+    def address(self) -> str:
+        """The address of this host for replication. Raises BadConfig."""
+        from .addresses import replication_address
+
+        return replication_address(self.config.replication_network, self.name, self.paths.proc)
+
+    @property
+    def slots(self) -> int:
+        """Bitmap slots of the metadata that is made here: decides the size of volumes."""
+        if self.config.replicas == 1 or self.dialect is None:
+            return 0
+        return self.dialect.slots
+
+    @property
+    def domains(self) -> Domains:
+        """The domains of this host."""
+        if self._domains is None:
+            from .domains import Domains
+
+            self._domains = Domains(self.runner, self.log, self.patience)
+        return self._domains
+
+    def pool(self, spec: PoolSpec) -> Pool:
+        """A pool of this host; opened once."""
+        pool = self._pools.get(spec)
+        if pool is None:
+            around = Surroundings(
+                self.runner, self.patience, self.paths.devices, self.paths.sys_block, self.config.pool_fill_limit
+            )
+            pool = self._pools[spec] = open_pool(spec, around)
+        return pool
+
+    def pool_of(self, spec: ResourceSpec) -> Pool:
+        """The pool that holds a resource's volume."""
+        return self.pool(parse_pool(spec.pool))
+
+    def ensure_state_directories(self) -> None:
+        """What share/host/prepare makes; missing ones are made if /var/lib/dnc allows it."""
+        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED):
+            path = f"{self.paths.state}/{part}"
+            if not os.path.isdir(path):
+                try:
+                    os.makedirs(path, mode=0o750, exist_ok=True)
+                except OSError as error:
+                    from .files import explain
+
+                    raise explain(error, path) from None

@@ -1,0 +1,172 @@
+"""What the two backends have in common: volumes by name in one pool, sizes in bytes, never fuller than allowed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Protocol, Tuple
+
+from ..command import Runner
+from ..errors import NoSpace, NotFound
+from ..grammar import PoolKind, PoolSpec
+from .waiting import Patience
+
+DEVICE_TIMEOUT_S = 30.0
+# udev and blkid hold a fresh device for moments, DRBD lets go of one a moment after `down`.
+RELEASE_TIMEOUT_S = 20.0
+
+
+class Volume(NamedTuple):
+    """One zvol or thin volume; size in bytes."""
+
+    pool: str
+    name: str
+    bytes: int
+    device: str
+
+    def to_json(self) -> Dict[str, object]:
+        """As in the answer of `survey`."""
+        return dict(self._asdict())
+
+
+class Space(NamedTuple):
+    """Bytes of a pool as it would be filled; fill in percent also counts a thin pool's metadata."""
+
+    total: int
+    used: int
+    free: int
+    fill: float
+
+    def to_json(self) -> Dict[str, int]:
+        """As in the answer of `survey`."""
+        return {"total": self.total, "used": self.used, "free": self.free}
+
+
+class Surroundings(NamedTuple):
+    """What a pool needs of its host. devices: /dev; block_sizes: /sys/class/block; fill_limit in percent."""
+
+    runner: Runner
+    patience: Patience
+    devices: str
+    block_sizes: str
+    fill_limit: int
+
+
+class Pool(Protocol):
+    """A pool on this host."""
+
+    spec: PoolSpec
+
+    def device(self, name: str) -> str:
+        """Path of a volume's device node, whether it exists or not."""
+        ...
+
+    def find(self, name: str) -> Optional[Volume]:
+        """The volume if its device is there; no process is started."""
+        ...
+
+    def volumes(self) -> Dict[str, int]:
+        """Bytes of every volume in the pool by name. Asks the tool."""
+        ...
+
+    def tags(self, name: str) -> Dict[str, str]:
+        """What was recorded at creation (kind, vm, origin). Asks the tool. Raises NotFound."""
+        ...
+
+    def create_volume(self, name: str, size: int, tags: Mapping[str, str]) -> Volume:
+        """A volume of at least `size` bytes that reads as zeros. Raises Conflict, NoSpace, NotFound."""
+        ...
+
+    def clone_volume(self, origin: str, name: str, tags: Mapping[str, str]) -> Volume:
+        """A writable copy of `origin` as it is now. Raises Conflict, NoSpace, NotFound (no such origin)."""
+        ...
+
+    def ensure_volume_size(self, name: str, size: int) -> Volume:
+        """Grow to at least `size` bytes; never shrinks. New space reads as zeros. Raises NoSpace, NotFound."""
+        ...
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove it and what cloning left at its origin; False when absent. Raises Busy (held, or has clones)."""
+        ...
+
+    def space(self, *, fresh: bool = True) -> Space:
+        """Fill of the pool; fresh=False takes the answer that this session already has."""
+        ...
+
+    def ensure_device(self, name: str) -> str:
+        """Wait until udev made the device node. Raises TimedOut."""
+        ...
+
+
+def device_bytes(path: str, block_sizes: str) -> int:
+    """Size of a block device (from sysfs, without opening it) or of a file."""
+    status = os.stat(path)
+    if stat.S_ISBLK(status.st_mode):
+        with open(f"{block_sizes}/{os.path.basename(os.path.realpath(path))}/size", encoding="ascii") as stream:
+            return int(stream.read()) * 512
+    return status.st_size
+
+
+def found(spec: PoolSpec, name: str, device: str, around: Surroundings) -> Optional[Volume]:
+    """The volume behind a device path, None when the path leads nowhere."""
+    try:
+        return Volume(str(spec), name, device_bytes(device, around.block_sizes), device)
+    except OSError:
+        return None
+
+
+def existing(pool: Pool, name: str) -> Volume:
+    """The volume with its device. Raises NotFound."""
+    volume = pool.find(name)
+    if volume is None:
+        raise NotFound(f"{name} does not exist in {pool.spec}", hint="is the pool imported, the volume active?")
+    return volume
+
+
+def refuse_when_full(pool: Pool, limit: int) -> None:
+    """Raises NoSpace above POOL_FILL_LIMIT: a full pool stops every guest on it, not only the new one."""
+    space = pool.space(fresh=False)
+    if space.fill >= limit:
+        raise NoSpace(
+            f"pool {pool.spec} is {space.fill:.0f} % full, the limit is {limit} %",
+            hint="remove volumes, add disks, or raise POOL_FILL_LIMIT",
+        )
+
+
+def await_device(around: Surroundings, path: str, again: Callable[[], None]) -> str:
+    """Wait for a device node; udev events get lost now and then, so half-way `again` provokes a new one."""
+    asked = around.patience.now()
+    provoked = False
+
+    def there() -> Optional[str]:
+        nonlocal provoked
+        if os.path.exists(path):
+            return path
+        if not provoked and around.patience.now() - asked > DEVICE_TIMEOUT_S / 3:
+            provoked = True
+            again()
+        return None
+
+    if around.runner.dry_run:
+        return path
+    return around.patience.until(
+        there, timeout=DEVICE_TIMEOUT_S, what=f"{path} did not appear", interval=0.02,
+        hint="is udevd running? udevadm settle",
+    )
+
+
+def open_pool(spec: PoolSpec, around: Surroundings) -> Pool:
+    """The backend for a pool's kind."""
+    if spec.kind is PoolKind.ZFS:
+        from .zfs_pool import ZfsPool
+
+        return ZfsPool(spec, around)
+    from .thin_pool import ThinPool
+
+    return ThinPool(spec, around)
+
+
+def split_thin(spec: PoolSpec) -> Tuple[str, str]:
+    """(volume group, thin pool)."""
+    group, _, pool = spec.name.partition("/")
+    return group, pool

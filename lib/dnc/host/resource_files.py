@@ -1,0 +1,97 @@
+"""The resource files of a host: written whole, found by name, and what minors and ports they use, foreign ones too."""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, Optional, Tuple
+
+from ..errors import BadInput, Conflict, NotFound
+from ..grammar import parse_resource
+from ..log import Log
+from ..tools import drbd
+from ..tools.drbd import ResourceSpec
+from .files import Files, read_text
+
+
+class ResourceFiles:
+    """The resource files of a host: /etc/drbd.d/<name>.res, or /var/lib/dnc/single/<name>.res without DRBD."""
+
+    def __init__(self, drbd_directory: str, single_directory: str, files: Files, log: Log) -> None:
+        self._directories = (drbd_directory, single_directory)
+        self._files = files
+        self._log = log
+
+    def path(self, name: str, replicated: bool = True) -> str:
+        """Where the file of a resource belongs."""
+        return f"{self._directories[0 if replicated else 1]}/{name}.res"
+
+    def find(self, name: str) -> Optional[ResourceSpec]:
+        """The record of a resource, None when it has no file here. Raises Conflict for a foreign file of that name."""
+        for replicated in (True, False):
+            text = read_text(self.path(name, replicated))
+            if text:
+                spec = drbd.parse_file(name, text)
+                if spec is None:
+                    raise Conflict(f"{name}.res was not written by dnc", hint=f"move {self.path(name)} away")
+                return spec
+        return None
+
+    def get(self, name: str) -> ResourceSpec:
+        """The record of a resource. Raises NotFound."""
+        spec = self.find(name)
+        if spec is None:
+            raise NotFound(f"{name} has no resource file on this host")
+        return spec
+
+    def _texts(self) -> Dict[str, str]:
+        texts: Dict[str, str] = {}
+        for directory in self._directories:
+            names = os.listdir(directory) if os.path.isdir(directory) else []
+            for name in sorted(names):
+                if name.endswith(".res"):
+                    texts[name[:-4]] = read_text(f"{directory}/{name}") or ""
+        return texts
+
+    def all(self) -> Dict[str, ResourceSpec]:
+        """Every resource of dnc on this host; a damaged file is told and left out."""
+        specs: Dict[str, ResourceSpec] = {}
+        for name, text in self._texts().items():
+            try:
+                parse_resource(name)
+                spec = drbd.parse_file(name, text)
+            except BadInput as error:
+                if text.startswith(drbd.HEADER):
+                    self._log.warn(str(error))
+                continue
+            if spec is not None:
+                specs[name] = spec
+        return specs
+
+    def usage(self) -> Tuple[Dict[int, str], Dict[int, str]]:
+        """(minor -> resource, port -> resource) over all files, foreign ones too."""
+        minors: Dict[int, str] = {}
+        ports: Dict[int, str] = {}
+        for name, text in self._texts().items():
+            for minor in drbd.usage(text)[0]:
+                minors.setdefault(minor, name)
+            for port in drbd.usage(text)[1]:
+                ports.setdefault(port, name)
+        return minors, ports
+
+    def write(self, spec: ResourceSpec, text: str) -> None:
+        """Put the file in place. Raises Conflict when another resource has its minor or port: one such file
+        would stop every drbdadm command of the host."""
+        self.find(spec.name)
+        minors, ports = self.usage()
+        for what, number, users in (("minor", spec.minor, minors), ("port", spec.port, ports)):
+            if number is not None and users.get(number, spec.name) != spec.name:
+                raise Conflict(f"{spec.name}: {what} {number} belongs to {users[number]}", hint="reserve another one")
+        path = self.path(spec.name, spec.replicated)
+        if not spec.replicated and not self._files.would(f"use {os.path.dirname(path)}"):
+            os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
+        self._files.write(path, text)
+
+    def remove(self, name: str) -> None:
+        """Remove the file; absent is success."""
+        for replicated in (True, False):
+            self._files.remove(self.path(name, replicated))

@@ -1,0 +1,160 @@
+"""Volumes as sparse zvols below one dataset; a clone hangs on the snapshot <image>@<clone>."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Optional, Sequence
+
+from ..errors import Busy, Conflict, DncError, NotFound, ToolFailed
+from ..grammar import PoolSpec, ResourceKind, parse_resource
+from ..tools import zfs
+from .pools import RELEASE_TIMEOUT_S, Space, Surroundings, Volume, await_device, existing, found, refuse_when_full
+
+
+class ZfsPool:
+    """One dataset. Questions need no privilege, changes go through sudo."""
+
+    def __init__(self, spec: PoolSpec, around: Surroundings) -> None:
+        self.spec = spec
+        self._around = around
+        self._space: Optional[Space] = None
+
+    def _dataset(self, name: str) -> str:
+        return f"{self.spec.name}/{name}"
+
+    def _change(self, argv: Sequence[str], name: str) -> None:
+        try:
+            self._around.runner.run(argv, privileged=True)
+        except ToolFailed as error:
+            raise zfs.explain(error, name) from None
+
+    def _ask(self, argv: Sequence[str], name: str) -> str:
+        try:
+            return self._around.runner.run(argv, changes=False).stdout
+        except ToolFailed as error:
+            raise zfs.explain(error, name) from None
+
+    def device(self, name: str) -> str:
+        """/dev/zvol/<dataset>/<name>."""
+        return f"{self._around.devices}/zvol/{self._dataset(name)}"
+
+    def find(self, name: str) -> Optional[Volume]:
+        """See Pool."""
+        return found(self.spec, name, self.device(name), self._around)
+
+    def volumes(self) -> Dict[str, int]:
+        """See Pool."""
+        listing = self._ask(zfs.listing(self.spec.name), str(self.spec))
+        return {dataset.rsplit("/", 1)[-1]: zvol.bytes for dataset, zvol in zfs.parse_listing(listing).items()}
+
+    def tags(self, name: str) -> Dict[str, str]:
+        """See Pool."""
+        return zfs.parse_tags(self._ask(zfs.read_tags(self._dataset(name)), name))
+
+    def space(self, *, fresh: bool = True) -> Space:
+        """Of the whole zpool, since datasets share it."""
+        if fresh or self._space is None:
+            used, free = zfs.parse_space(self._ask(zfs.pool_space(self.spec.name), str(self.spec)))
+            self._space = Space(used + free, used, free, 100.0 * used / max(1, used + free))
+        return self._space
+
+    def ensure_device(self, name: str) -> str:
+        """See Pool."""
+        return await_device(self._around, self.device(name), lambda: self._toggle(name))
+
+    def _toggle(self, name: str) -> None:
+        self._change(zfs.set_mode(self._dataset(name), "none"), name)
+        self._change(zfs.set_mode(self._dataset(name), "dev"), name)
+
+    def create_volume(self, name: str, size: int, tags: Mapping[str, str]) -> Volume:
+        """See Pool. The answer does not wait for the device node."""
+        refuse_when_full(self, self._around.fill_limit)
+        self._change(zfs.create(self._dataset(name), size, tags), name)
+        return Volume(str(self.spec), name, size, self.device(name))
+
+    def clone_volume(self, origin: str, name: str, tags: Mapping[str, str]) -> Volume:
+        """See Pool."""
+        refuse_when_full(self, self._around.fill_limit)
+        size = existing(self, origin).bytes
+        self._snapshot(origin, name)
+        try:
+            self._change(zfs.clone(self._dataset(origin), name, self._dataset(name), tags), name)
+        except DncError:
+            self._remove_snapshot(origin, name)
+            raise
+        return Volume(str(self.spec), name, size, self.device(name))
+
+    def _snapshot(self, origin: str, name: str) -> None:
+        """A snapshot without its clone was left by a killed action: its content may be old, so make it new."""
+        try:
+            self._change(zfs.snapshot(self._dataset(origin), name), origin)
+        except Conflict:
+            try:
+                self._change(zfs.destroy_snapshot(self._dataset(origin), name), f"{origin}@{name}")
+            except Busy:
+                raise Conflict(f"{name} already exists", hint="see zfs list -r -t all " + self.spec.name) from None
+            self._change(zfs.snapshot(self._dataset(origin), name), origin)
+
+    def ensure_volume_size(self, name: str, size: int) -> Volume:
+        """See Pool."""
+        volume = existing(self, name)
+        if volume.bytes >= size:
+            return volume
+        self._change(zfs.set_size(self._dataset(name), size), name)
+        return volume._replace(bytes=size)
+
+    def remove_volume(self, name: str) -> bool:
+        """See Pool."""
+        origin = self._origin(name)
+        removed = self._destroy(name)
+        if origin:
+            self._remove_snapshot(origin, name)
+        return removed
+
+    def _origin(self, name: str) -> Optional[str]:
+        """The image that a volume was cloned from: in the name of a VM's disk, else asked."""
+        resource = parse_resource(name)
+        if resource.kind is ResourceKind.CLONE:
+            return f"one-{resource.image}"
+        if resource.kind is ResourceKind.VOLATILE:
+            return None
+        try:
+            listing = zfs.parse_listing(self._ask(zfs.listing(self._dataset(name), children=False), name))
+        except NotFound:
+            return None
+        zvol = listing.get(self._dataset(name))
+        if zvol is None or zvol.origin is None:
+            return None
+        return zvol.origin.rpartition("/")[2].partition("@")[0]
+
+    def _destroy(self, name: str) -> bool:
+        """Destroy, also with snapshots that lost their clones; says whether there was something to destroy."""
+        argv = zfs.destroy(self._dataset(name))
+
+        def once() -> Optional[DncError]:
+            nonlocal argv
+            try:
+                self._around.runner.run(argv, privileged=True)
+            except ToolFailed as error:
+                if "has children" in error.stderr:
+                    argv = zfs.destroy_with_snapshots(self._dataset(name))
+                    raise Busy(f"{name} has snapshots", command=error.command) from None
+                reason = zfs.explain(error, name)
+                if zfs.dependents(error.stderr) or not isinstance(reason, Busy):
+                    return reason
+                raise reason from None
+            return None
+
+        refusal = self._around.patience.insist(once, Busy, timeout=RELEASE_TIMEOUT_S)
+        if refusal is not None and not isinstance(refusal, NotFound):
+            raise refusal
+        return refusal is None
+
+    def _remove_snapshot(self, origin: str, name: str) -> None:
+        try:
+            self._change(zfs.destroy_snapshot(self._dataset(origin), name), f"{origin}@{name}")
+        except NotFound:
+            return
+        except ToolFailed as error:
+            # zfs's words for a missing snapshot differ from those for a missing dataset.
+            if "could not find any snapshots" not in error.stderr:
+                raise

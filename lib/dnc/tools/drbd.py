@@ -1,0 +1,387 @@
+"""DRBD: the records that 8.4 and 9 share, the resource file, the size of metadata.
+
+What differs is a Dialect: drbd84, drbd9, or single for a resource without DRBD.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import secrets
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Protocol, Tuple
+
+from ..errors import BadInput, Busy, DncError, NotFound, ToolFailed, ToolMissing, Unsafe
+from ..grammar import MIB, parse_host, parse_path, parse_pool, parse_resource
+
+HEADER = "# dnc "
+_ACTIVITY_LOG = 32 * 1024
+_SUPER_BLOCK = 4 * 1024
+_BITMAP_BLOCK = 4 * 1024
+_SECRET = re.compile(r"[A-Za-z0-9]{16,64}\Z")
+_MINOR_USE = re.compile(r"\bminor\s+(\d+)\s*;|/dev/drbd(\d+)\b")
+_PORT_USE = re.compile(r"\baddress\s[^;]*:(\d+)\s*;")
+
+
+class Role(enum.Enum):
+    """Role of a resource on one host."""
+
+    PRIMARY = "Primary"
+    SECONDARY = "Secondary"
+    UNKNOWN = "Unknown"
+
+
+class DiskState(enum.Enum):
+    """disk-state, as both versions print it."""
+
+    DISKLESS = "Diskless"
+    ATTACHING = "Attaching"
+    DETACHING = "Detaching"
+    FAILED = "Failed"
+    NEGOTIATING = "Negotiating"
+    INCONSISTENT = "Inconsistent"
+    OUTDATED = "Outdated"
+    UNKNOWN = "DUnknown"
+    CONSISTENT = "Consistent"
+    UP_TO_DATE = "UpToDate"
+
+
+class Member(NamedTuple):
+    """A host with a replica. device: path of its volume there; address: without port."""
+
+    host: str
+    address: str
+    device: str
+    node_id: int
+
+
+class ResourceSpec(NamedTuple):
+    """All that a resource file says. One member: no DRBD, no minor, no port. slots: bitmap slots of the metadata."""
+
+    name: str
+    minor: Optional[int]
+    port: Optional[int]
+    secret: str
+    members: Tuple[Member, ...]
+    state: str
+    kind: str
+    vm: Optional[int]
+    origin: Optional[str]
+    proof: Optional[str]
+    pool: str
+    data_bytes: int
+    slots: int
+
+    @property
+    def replicated(self) -> bool:
+        """Whether DRBD lies above the volume."""
+        return len(self.members) > 1
+
+    def member(self, host: str) -> Member:
+        """The member on `host`. Raises NotFound."""
+        for member in self.members:
+            if member.host == host:
+                return member
+        raise NotFound(f"{self.name} has no replica here", host=host, hint="its members: " + " ".join(self.hosts()))
+
+    def peers(self, host: str) -> Tuple[Member, ...]:
+        """All members but the one on `host`."""
+        return tuple(member for member in self.members if member.host != host)
+
+    def hosts(self) -> Tuple[str, ...]:
+        """Names of the member hosts."""
+        return tuple(member.host for member in self.members)
+
+    def to_json(self) -> Dict[str, Any]:
+        """The record as it crosses the session, secret included."""
+        record: Dict[str, Any] = dict(self._asdict())
+        record["members"] = [dict(member._asdict()) for member in self.members]
+        return record
+
+
+def new_secret() -> str:
+    """A random shared secret: a mis-wired port then never looks like the right peer."""
+    return secrets.token_hex(20)
+
+
+class PeerStatus(NamedTuple):
+    """A peer as this host sees it; out_of_sync in KiB, percent of a running resync."""
+
+    host: str
+    connection: str
+    role: Role
+    disk: DiskState
+    replication: str
+    out_of_sync: int
+    percent: Optional[float] = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether data flows, or could."""
+        return self.connection == "Connected"
+
+    @property
+    def equal(self) -> bool:
+        """Connected, UpToDate, nothing out of sync."""
+        idle = self.replication == "Established"
+        return self.connected and idle and self.disk is DiskState.UP_TO_DATE and self.out_of_sync == 0
+
+
+class ResourceStatus(NamedTuple):
+    """What the kernel says of a resource that is up."""
+
+    name: str
+    minor: Optional[int]
+    role: Role
+    disk: DiskState
+    suspended: bool
+    peers: Tuple[PeerStatus, ...]
+
+    @property
+    def ready(self) -> bool:
+        """UpToDate here and on every peer, connected, nothing out of sync."""
+        return self.disk is DiskState.UP_TO_DATE and not self.suspended and all(peer.equal for peer in self.peers)
+
+    @property
+    def standalone(self) -> bool:
+        """Whether DRBD gave a connection up: split brain, unrelated data, wrong secret or size."""
+        return any(peer.connection == "StandAlone" for peer in self.peers)
+
+    def to_json(self) -> Dict[str, Any]:
+        """STATUS of the agent's protocol."""
+        return {
+            "name": self.name, "minor": self.minor, "role": self.role.value, "disk": self.disk.value,
+            "ready": self.ready, "suspended": self.suspended,
+            "peers": [{
+                "host": peer.host, "connection": peer.connection, "role": peer.role.value, "disk": peer.disk.value,
+                "replication": peer.replication, "out_of_sync": peer.out_of_sync,
+            } for peer in self.peers],
+        }
+
+    def summary(self) -> str:
+        """For messages: `Secondary UpToDate, node2 Connected UpToDate oos:0`."""
+        peers = "".join(f", {p.host} {p.connection} {p.disk.value} oos:{p.out_of_sync}" for p in self.peers)
+        return f"{self.role.value} {self.disk.value}{peers}"
+
+
+class Generation(NamedTuple):
+    """The generation in a member's metadata; UUIDs in hex, the current one without its lowest (primary) bit."""
+
+    current: str
+    bitmap: str
+    consistent: bool
+    uptodate: bool
+    primary: bool
+    connected: bool
+    full_sync: bool
+    peer_outdated: bool
+    crashed_primary: bool
+
+    @property
+    def clean(self) -> bool:
+        """At rest after a clean life: with equal `current` on all members their data is equal (design rule 1)."""
+        return (
+            self.consistent and self.uptodate and not self.primary and not self.full_sync
+            and not self.peer_outdated and not self.crashed_primary
+            and int(self.bitmap, 16) == 0 and int(self.current, 16) > JUST_CREATED
+        )
+
+    def to_json(self) -> Dict[str, Any]:
+        """Answer of the operation `generation`."""
+        return {**self._asdict(), "clean": self.clean}
+
+
+JUST_CREATED = 5  # UUID_JUST_CREATED is 4; the lowest bit is a flag
+
+
+class Dialect(Protocol):
+    """What 8.4, 9 and `no DRBD` do differently. status_argv None: the text comes from /proc/drbd."""
+
+    name: str
+    slots: int
+    status_argv: Optional[Tuple[str, ...]]
+
+    def render(self, spec: ResourceSpec) -> str:
+        """The body of the resource file."""
+        ...
+
+    def parse_status(self, text: str, specs: Mapping[str, ResourceSpec], host: str) -> Dict[str, ResourceStatus]:
+        """Status of the resources in `specs` that are up."""
+        ...
+
+    def create_metadata(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """Fresh metadata, nothing known of the peers."""
+        ...
+
+    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
+        """Ask the metadata of a resource that is down."""
+        ...
+
+    def parse_generation(self, text: str) -> Generation:
+        """Answer of read_generation."""
+        ...
+
+    def two_primaries(self, spec: ResourceSpec, peer: str, allowed: bool) -> Tuple[str, ...]:
+        """Allow or forbid two primaries towards `peer`, in the running resource."""
+        ...
+
+
+def up(name: str) -> Tuple[str, ...]:
+    """Attach and connect."""
+    return ("drbdadm", "up", name)
+
+
+def adjust(name: str) -> Tuple[str, ...]:
+    """Bring a half configured resource to what its file says."""
+    return ("drbdadm", "adjust", name)
+
+
+def down(name: str) -> Tuple[str, ...]:
+    """Disconnect and detach; rc 0 when it is down already."""
+    return ("drbdadm", "down", name)
+
+
+def primary(name: str) -> Tuple[str, ...]:
+    """Promote, never by force."""
+    return ("drbdadm", "primary", name)
+
+
+def secondary(name: str) -> Tuple[str, ...]:
+    """Demote."""
+    return ("drbdadm", "secondary", name)
+
+
+def new_current_uuid(name: str) -> Tuple[str, ...]:
+    """Declare all members equal; legal on just created metadata only. The /0 is needed."""
+    return ("drbdadm", "new-current-uuid", "--clear-bitmap", f"{name}/0")
+
+
+def data_end(volume_bytes: int, slots: int) -> int:
+    """Where the data area of a volume ends and DRBD's internal metadata begins, in bytes; slots 0: no DRBD.
+
+    Layout: bitmaps (one bit per 4 KiB and slot), activity log, super block (b-createmd: 128 MiB with 1, 7, 31
+    slots: 131032, 131008, 130912 KB; 84-grow-a: 192 MiB: 196564 KB).
+    """
+    if slots == 0:
+        return volume_bytes
+    sector_bits = 16 * MIB  # one sector of bitmap covers this much
+    bitmap = -(-volume_bytes // sector_bits) * 512 * slots
+    bitmap = -(-bitmap // _BITMAP_BLOCK) * _BITMAP_BLOCK
+    return volume_bytes - _SUPER_BLOCK - _ACTIVITY_LOG - bitmap
+
+
+def volume_size(data_bytes: int, slots: int) -> int:
+    """Size in bytes (whole MiB) of a volume whose data area holds at least `data_bytes`; slots 0: no DRBD."""
+    data = -(-data_bytes // MIB) * MIB
+    if slots == 0:
+        return data
+    size = data + MIB
+    while data_end(size, slots) < data:
+        size += MIB
+    return size
+
+
+def file_text(spec: ResourceSpec, dialect: Dialect) -> str:
+    """The whole resource file: our header line, then what drbdadm reads. The same bytes on every member."""
+    header = {
+        "state": spec.state, "kind": spec.kind, "vm": spec.vm, "origin": spec.origin, "proof": spec.proof,
+        "pool": spec.pool, "data_bytes": spec.data_bytes, "slots": spec.slots,
+        "members": [list(member) for member in spec.members], "minor": spec.minor, "port": spec.port,
+    }
+    return f"{HEADER}{json.dumps(header, sort_keys=True)}\n{dialect.render(spec)}"
+
+
+def parse_file(name: str, text: str) -> Optional[ResourceSpec]:
+    """The record of our own resource file, None for a foreign one. Raises BadInput when ours is damaged."""
+    line, _, body = text.partition("\n")
+    if not line.startswith(HEADER):
+        return None
+    try:
+        record = json.loads(line[len(HEADER):])
+        record["members"] = [
+            dict(zip(("host", "address", "device", "node_id"), member)) for member in record["members"]
+        ]
+        secret = re.search(r'shared-secret "([A-Za-z0-9]+)";', body)
+        return parse_spec({**record, "name": name, "secret": secret.group(1) if secret else ""})
+    except (ValueError, KeyError, TypeError, BadInput) as error:
+        raise BadInput(f"resource file of {name} is damaged: {error}", hint=f"restore {name}.res from a peer")
+
+
+def usage(text: str) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
+    """(minors, ports) that any resource file uses, read leniently: foreign files count too."""
+    minors = tuple(int(a or b) for a, b in _MINOR_USE.findall(text))
+    return minors, tuple(int(port) for port in _PORT_USE.findall(text))
+
+
+def _number(record: Mapping[str, Any], key: str, low: int, high: int) -> int:
+    value = record[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadInput(f"{key} of a resource is not a number from {low} to {high}")
+    return value
+
+
+def _text(record: Mapping[str, Any], key: str, pattern: str) -> str:
+    value = record[key]
+    if not isinstance(value, str) or not re.match(rf"(?:{pattern})\Z", value):
+        raise BadInput(f"{key} of a resource is not valid")
+    return value
+
+
+def _optional(record: Mapping[str, Any], key: str, parse: Callable[[], Any]) -> Any:
+    return None if record.get(key) is None else parse()
+
+
+def parse_member(record: Mapping[str, Any]) -> Member:
+    """A member from JSON. Raises BadInput, KeyError."""
+    address = _text(record, "address", r"[0-9.]{7,15}|[0-9a-fA-F:]{2,39}")
+    device = parse_path(_text(record, "device", r"/[^\s\"';{}#\\]+"))
+    return Member(parse_host(_text(record, "host", r".+")), address, device, _number(record, "node_id", 0, 31))
+
+
+def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
+    """SPEC from the session or from a file, every field checked. Raises BadInput, KeyError."""
+    members = tuple(parse_member(member) for member in record["members"])
+    if not 1 <= len(members) <= 16 or len({member.host for member in members}) != len(members):
+        raise BadInput("a resource needs 1 to 16 members on different hosts")
+    replicated = len(members) > 1
+    secret = record["secret"]
+    if not isinstance(secret, str) or bool(secret) != replicated or (secret and not _SECRET.match(secret)):
+        raise BadInput("a replicated resource needs a shared secret of 16 to 64 letters and digits")
+    return ResourceSpec(
+        name=str(parse_resource(_text(record, "name", r".+"))),
+        minor=_number(record, "minor", 0, (1 << 20) - 1) if replicated else None,
+        port=_number(record, "port", 1, 65535) if replicated else None,
+        secret=secret, members=members, state=_text(record, "state", "making|ready"),
+        kind=_text(record, "kind", "image|clone|volatile"),
+        vm=_optional(record, "vm", lambda: _number(record, "vm", 0, 1 << 32)),
+        origin=_optional(record, "origin", lambda: str(parse_resource(_text(record, "origin", r".+")))),
+        proof=_optional(record, "proof", lambda: _text(record, "proof", r"[A-Za-z0-9:._-]{1,120}")),
+        pool=str(parse_pool(_text(record, "pool", r".+"))),
+        data_bytes=_number(record, "data_bytes", 1, 1 << 60), slots=_number(record, "slots", 0, 31),
+    )
+
+
+def explain(error: ToolFailed, name: str) -> DncError:
+    """The typed error for drbdadm's own words (captures drbd*.txt, h-errors2). The numbers are DRBD's own."""
+    text = error.stderr
+    if "held open" in text or "opened by" in text:
+        return Busy(f"{name}: its device is held open", command=error.command, hint="see who uses it: xl list, fuser")
+    if "(-1) Multiple primaries" in text:
+        return Unsafe(f"{name} is Primary on a peer", command=error.command, hint="see where its VM runs: xl list")
+    if "(-2) Need access to UpToDate data" in text:
+        return Unsafe(f"{name} has no UpToDate data here", command=error.command, hint="connect its peer")
+    if "(-25) No quorum" in text:
+        return Unsafe(f"{name} has no quorum", command=error.command, hint="bring its other members back")
+    if "conflicting use of" in text or "already exists (delete it first)" in text:
+        line = next((line for line in text.splitlines() if "conflicting" in line), text.splitlines()[0])
+        return DncError(f"{name}: DRBD's files conflict: {line[:160]}", command=error.command, hint="see /etc/drbd.d")
+    if "not defined in your config" in text:
+        return NotFound(f"{name} is not defined on this host", command=error.command)
+    if "No valid meta data found" in text:
+        return Unsafe(
+            f"{name} has no DRBD metadata where it should be", command=error.command,
+            hint="its volume changed size or was overwritten: do not create-md before looking",
+        )
+    if "Could not connect to 'drbd' generic netlink" in text or "modprobe" in text:
+        return ToolMissing("DRBD is not loaded", command=error.command, hint="modprobe drbd, also at boot")
+    return error

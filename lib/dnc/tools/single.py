@@ -1,0 +1,45 @@
+"""REPLICAS=1: the dialect of a resource without DRBD. Its device is the volume, always usable, never replicated."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Optional, Tuple
+
+from ..errors import BadInput
+from .drbd import DiskState, Generation, ResourceSpec, ResourceStatus, Role
+
+
+class Single:
+    """Answers for one member what DRBD would: Primary, UpToDate, no peers. No command is ever needed."""
+
+    name = "none"
+    slots = 0
+    status_argv: Optional[Tuple[str, ...]] = None
+
+    def render(self, spec: ResourceSpec) -> str:
+        """The header line says it all."""
+        return ""
+
+    def parse_status(self, text: str, specs: Mapping[str, ResourceSpec], host: str) -> Dict[str, ResourceStatus]:
+        """A volume is up as long as it exists."""
+        return {
+            name: ResourceStatus(name, None, Role.PRIMARY, DiskState.UP_TO_DATE, False, ())
+            for name, spec in specs.items() if not spec.replicated
+        }
+
+    def create_metadata(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """There is none."""
+        return ()
+
+    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
+        """There is nothing to ask."""
+        return ()
+
+    def parse_generation(self, text: str) -> Generation:
+        """One copy always equals itself."""
+        if text:
+            raise BadInput("a resource without DRBD has no metadata")
+        return Generation("F" * 15 + "E", "0" * 16, True, True, False, False, False, False, False)
+
+    def two_primaries(self, spec: ResourceSpec, peer: str, allowed: bool) -> Tuple[str, ...]:
+        """One member cannot have two primaries."""
+        raise BadInput(f"{spec.name} has one replica: it cannot migrate live", hint="use REPLICAS=2")
