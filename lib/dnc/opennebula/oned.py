@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 from typing import List, Tuple, Union
-from urllib.parse import urlsplit
 
 from ..errors import BadConfig, OnedError, Unreachable
 from .vm import VmDocument, parse_vm
@@ -66,6 +64,9 @@ def _request(method: str, parameters: Tuple[Union[int, str, bool], ...]) -> byte
 
 
 def _post(endpoint: str, body: bytes) -> bytes:
+    import http.client  # 15 ms that only a question has to pay
+    from urllib.parse import urlsplit
+
     url = urlsplit(endpoint)
     kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(url.scheme)
     if kind is None or not url.hostname:

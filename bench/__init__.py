@@ -1,0 +1,1 @@
+"""What dnc costs, measured: imports, processes and sessions of each action, and times on two real hosts."""

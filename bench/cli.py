@@ -1,0 +1,112 @@
+"""The command line: python -m bench."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from . import imports
+from .results import Row, Verdict, not_run, to_json
+from .table import show_table
+from .timing import CannotMeasure
+
+EXIT_OVER = 1  # a budget is exceeded
+EXIT_NOT_RUN = 2  # something could not be measured, though it was asked for
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows measured together. `measure(repeat, progress)` gives them; `needs_lab` when two hosts are needed."""
+
+    name: str
+    about: str
+    measure: Callable[[int, Callable[[str], None]], list[Row]]
+    repeat: int
+    needs_lab: bool = False
+
+
+PARTS = (
+    Part("imports", "imports of each driver action over bare Python", imports.measure, repeat=11),
+)
+
+ONLY_HELP = f"Only this part; may be given again. {'; '.join(f'{part.name}: {part.about}' for part in PARTS)}."
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--no-lab", is_flag=True, help="Only what needs no hosts in QEMU.")
+@click.option("--only", metavar="NAME", multiple=True, type=click.Choice([part.name for part in PARTS]), help=ONLY_HELP)
+@click.option("--repeat", type=click.IntRange(1, 200), help="Measurements behind a median (each part has its own).")
+@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write all rows there too.")
+def bench(no_lab: bool, only: Sequence[str], repeat: int | None, json_file: Path | None) -> None:
+    """Measure what dnc costs and show it beside the budgets.
+
+    Exit status: 0 all within budget, 1 a budget exceeded, 2 something could not be measured.
+    """
+    chosen = [part for part in PARTS if part.name in only or not only]
+    progress = Console(stderr=True, highlight=False)
+    begun = time.monotonic()
+    rows: list[Row] = []
+    for part in chosen:
+        if no_lab and part.needs_lab:
+            continue
+        rows += run_part(part, repeat or part.repeat, progress)
+    show_table(rows)
+    progress.print(f"measured in {time.monotonic() - begun:.0f} s", style="dim")
+    if json_file is not None:
+        json_file.write_text(to_json(rows, machine()), encoding="utf-8")
+    sys.exit(status_of(rows))
+
+
+def run_part(part: Part, repeat: int, progress: Console) -> list[Row]:
+    """The rows of a part; a part that cannot run at all is one row that says why."""
+    with progress.status(part.about) as status:
+        begun = time.monotonic()
+        try:
+            rows = part.measure(repeat, lambda text: status.update(f"{part.name}: {text}"))
+        except CannotMeasure as error:
+            rows = [not_run(part.name, part.about, error)]
+    progress.print(f"  {part.about:<66} {time.monotonic() - begun:6.1f} s", style="dim")
+    return rows
+
+
+def status_of(rows: Sequence[Row]) -> int:
+    """The exit status that the rows deserve."""
+    verdicts = {row.verdict for row in rows}
+    if Verdict.OVER in verdicts:
+        return EXIT_OVER
+    return EXIT_NOT_RUN if Verdict.NOT_RUN in verdicts else 0
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on: processors, their model, load, versions, time (unix seconds)."""
+    model = ""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "processors": os.cpu_count(), "model": model, "load": list(os.getloadavg()), "kernel": platform.release(),
+        "python": platform.python_version(), "time": int(time.time()),
+    }
+
+
+def main() -> None:
+    """Run the command line; an interrupt is a short line, not a traceback."""
+    try:
+        bench(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("bench: interrupted", err=True)
+        sys.exit(130)

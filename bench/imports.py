@@ -1,0 +1,83 @@
+"""What the imports of each driver action cost over a bare Python, as the launcher makes them."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .results import Row, median, not_run
+from .timing import CannotMeasure, alternated, over_base, run_seconds
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LIB = REPOSITORY / "lib"
+PYTHON = "/usr/bin/python3"  # the launcher's interpreter, not the one of the virtual environment
+FAMILIES = ("tm", "vmm", "datastore", "im")
+BUDGET_MS = 40.0
+GROUP = "imports"
+BARE = (PYTHON, "-I", "-c", "pass")
+
+
+def actions(package: Path = LIB / "dnc") -> list[tuple[str, str]]:
+    """(family, module) of each action: a module with ARGUMENTS at its top level."""
+    found = []
+    for family in FAMILIES:
+        for path in sorted((package / family).glob("*.py")):
+            if "ARGUMENTS" in _top_names(path):
+                found.append((family, path.stem))
+    return found
+
+
+def _top_names(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def import_command(family: str, module: str, after: str = "") -> tuple[str, ...]:
+    """A Python that does what the launcher does up to the action's `run`: its path first, the frame, the module."""
+    code = (
+        f"import sys; sys.path.insert(0, {json.dumps(str(LIB))}); from dnc.opennebula.driver import load_action; "
+        f"load_action({json.dumps(family)}, {json.dumps(module)}){after}"
+    )
+    return (PYTHON, "-I", "-c", code)
+
+
+def agent_command() -> tuple[str, ...]:
+    """The host agent from its start to its end: nothing on stdin, so it ends at once."""
+    return (PYTHON, "-I", str(LIB / "dnc-agent"))
+
+
+def measure(repeat: int, progress: Callable[[str], None]) -> list[Row]:
+    """One row an action, one for the agent, and one for lxml, which actions with a document load when they parse it."""
+    rows = []
+    commands = [(f"{family} {module}", import_command(family, module)) for family, module in actions()]
+    for name, argv in [*commands, ("host agent, start to end", agent_command())]:
+        progress(f"imports of {name}")
+        rows.append(_row(name, argv, repeat))
+    rows.append(_lxml(repeat))
+    return rows
+
+
+def _row(name: str, argv: tuple[str, ...], repeat: int) -> Row:
+    try:
+        base, taken = alternated([BARE, argv], repeat)
+    except CannotMeasure as error:
+        return not_run(GROUP, name, error)
+    over = over_base(taken, base)
+    note = f"bare Python {median(base) * 1000:.1f} ms; least {min(over):.1f} ms over it"
+    return Row(GROUP, name, "ms", median(over), BUDGET_MS, note, tuple(over))
+
+
+def _lxml(repeat: int) -> Row:
+    """lxml is loaded inside `run`, by the actions that get or ask for a document; shown so that nobody forgets it."""
+    name = "lxml, loaded when a document is parsed"
+    argv = (PYTHON, "-I", "-c", "from lxml import etree")
+    try:
+        run_seconds(argv)
+        base, taken = alternated([BARE, argv], repeat)
+    except CannotMeasure as error:
+        return not_run(GROUP, name, error)
+    over = over_base(taken, base)
+    return Row(GROUP, name, "ms", median(over), None, "comes on top for actions that read XML", tuple(over))
