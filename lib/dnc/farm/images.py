@@ -1,0 +1,82 @@
+"""Image volumes: made, cloned, put to rest, removed. At rest an image's resource is down on all members."""
+
+from __future__ import annotations
+
+from typing import Iterable, Sequence
+
+from ..errors import Busy, Conflict, NotFound, Unsafe
+from ..grammar import PoolSpec, ResourceName
+from ..tools.drbd import ResourceSpec
+from . import making
+from .making import Plan
+from .placement import choose_hosts, farm_hosts
+from .removal import Removal
+from .sessions import Sessions
+from .survey import locate, try_survey
+
+
+def place(farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str]) -> Plan:
+    """Choose the members of a new image among the datastore's hosts: those with the most room in the pool.
+
+    Hosts that do not answer are passed over while enough others do. Raises NoSpace, Unreachable, BadConfig.
+    """
+    config = farm.config
+    hosts = farm_hosts(config.hosts, bridge_list)
+    for error in farm.try_open(hosts).values():
+        farm.log.warn(error.line())
+    if len(farm.sessions) < config.replicas and farm.unreachable:
+        raise next(iter(farm.unreachable.values()))
+    answers = try_survey(farm, farm.hosts, [name], [pool])
+    taken = [host for host, answer in answers.items() if _ready(answer.of(name).spec)]
+    if taken:
+        raise Conflict(f"{name} exists already on {' '.join(taken)}", hint="does another OpenNebula use these hosts?")
+    members = choose_hosts(answers, pool, config.replicas, data_bytes, config.pool_fill_limit)
+    return Plan(name, members, str(pool), data_bytes)
+
+
+def _ready(spec: ResourceSpec | None) -> bool:
+    return spec is not None and spec.state == "ready"
+
+
+def create(farm: Sessions, plan: Plan) -> ResourceSpec:
+    """An empty resource for an image, up on its members, for the caller to fill. Raises Conflict, NoSpace."""
+    farm.lock(plan.hosts, [plan.name.text])
+    making.clear_leftovers(farm, plan.hosts, plan.name, plan.pool, keep_ready=True)
+    return making.make_empty(farm, plan)
+
+
+def rest(farm: Sessions, plan: Plan, spec: ResourceSpec) -> None:
+    """All replicas seen equal, then down: an image from here on."""
+    making.await_ready(farm, plan.hosts, spec)
+    making.take_down(farm, plan.hosts, plan.name)
+    making.finish(farm, plan.hosts, spec)
+
+
+def clone(farm: Sessions, source: ResourceName, name: ResourceName, data_bytes: int) -> Plan:
+    """An image from an image, on the same members, by a snapshot of each replica: its cost is independent of size.
+
+    On ZFS the source cannot be removed before the clone (its snapshot is the clone's origin); on LVM both are
+    independent. Raises NotFound, Busy, Unsafe, Conflict.
+    """
+    image = locate(farm, source, None)
+    if image is None:
+        raise next(iter(farm.unreachable.values()), NotFound(f"image {source} is on no host"))
+    image.require_all(farm)
+    farm.lock(image.hosts, [name.text], shared=[source.text])
+    making.clear_leftovers(farm, image.hosts, name, image.spec.pool, keep_ready=True)
+    plan = Plan(name, image.hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), origin=source)
+    rest(farm, plan, making.make_clone(farm, plan, image))
+    return plan
+
+
+def remove(farm: Sessions, name: ResourceName, pools: Iterable[PoolSpec]) -> None:
+    """Remove an image everywhere; absent is success. Raises Busy while a VM uses it or ZFS clones need it."""
+    removal = Removal(farm, name, pools, None)
+    answers, _lost = removal.reach(None)
+    users = [host for host, answer in answers.items() if answer.of(name).primary]
+    if users:
+        raise Busy(f"image {name} is Primary on {' '.join(users)}", hint="detach it from its VM first")
+    vms = {found.spec.vm for found in (answer.of(name) for answer in answers.values()) if found.spec and found.up}
+    for vm in vms - {None}:
+        raise Unsafe(f"image {name} is up for VM {vm}", hint="detach it there, or terminate that VM")
+    removal.run(None)

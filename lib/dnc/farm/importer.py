@@ -1,0 +1,207 @@
+"""Stream an image's content into a resource, zeros left out: the volumes are fresh and read as zeros already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
+
+from ..command import Runner
+from ..errors import BadInput, ToolMissing
+from ..grammar import MIB
+from ..log import Log
+from .files import explain
+from .session import Session
+from .source import ImageStream, Reader
+
+FRAME = 2 << 20  # bytes a request carries at most
+BLOCK = 1 << 16  # zeros are left out in multiples of this
+REPORT_EVERY = 15.0  # seconds between progress lines
+SPOOL = "/var/tmp"
+
+_ZEROS = bytes(FRAME)
+_ZERO_BLOCK = bytes(BLOCK)
+
+Piece = Tuple[int, Union[bytes, memoryview]]
+
+
+class Progress:
+    """Says in the log how far an import has come."""
+
+    def __init__(self, log: Log, name: str, total: int) -> None:
+        self._log = log
+        self._name = name
+        self._total = total
+        self._began = self._said = time.monotonic()
+        self.sent = 0
+
+    def at(self, offset: int, sent: int) -> None:
+        """`offset` bytes of the content are done; `sent` more bytes crossed the network."""
+        self.sent += sent
+        now = time.monotonic()
+        if now - self._said >= REPORT_EVERY:
+            self._said = now
+            part = min(100, 100 * offset // max(1, self._total))
+            self._log.info(f"{self._name}: {part} % ({offset // MIB} of {self._total // MIB} MiB)")
+
+    def done(self) -> None:
+        """The last word."""
+        seconds = max(0.001, time.monotonic() - self._began)
+        rate = self._total / MIB / seconds
+        self._log.info(
+            f"{self._name}: {self._total // MIB} MiB in {seconds:.1f} s ({rate:.0f} MiB/s),"
+            f" {self.sent // MIB} MiB of them not zero"
+        )
+
+
+def send(session: Session, resource: str, pieces: Iterator[Piece], progress: Progress) -> None:
+    """Write the pieces to the promoted resource and wait until they are on all disks. Raises the host's error.
+
+    Requests follow each other without waiting; the flush tells of any that failed.
+    """
+    for offset, data in pieces:
+        request = {"resource": resource, "offset": offset, "length": len(data), "quiet": True}
+        session.send("write", request, data)
+        progress.at(offset + len(data), len(data))
+    session.call("flush", resource=resource)
+    progress.done()
+
+
+def runs_of_stream(stream: Reader, limit: int) -> Iterator[Piece]:
+    """The parts of a stream that are not zero. Raises BadInput when it is longer than `limit` bytes."""
+    offset = 0
+    while True:
+        data = _fill(stream, FRAME)
+        if not data:
+            return
+        if offset + len(data) > limit:
+            raise BadInput(
+                f"content is larger than the image's SIZE of {limit // MIB} MiB",
+                hint="was it exchanged after it was measured? create the image again",
+            )
+        yield from runs(data, offset)
+        offset += len(data)
+
+
+def runs_of_file(path: str) -> Iterator[Piece]:
+    """The parts of a raw file that are not zero; holes are not even read."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            descriptor = stream.fileno()
+            end = os.fstat(descriptor).st_size
+            offset = 0
+            while offset < end:
+                try:
+                    offset = os.lseek(descriptor, offset, os.SEEK_DATA)
+                except OSError:
+                    return  # only a hole is left
+                hole = os.lseek(descriptor, offset, os.SEEK_HOLE)
+                while offset < hole:
+                    data = os.pread(descriptor, min(FRAME, hole - offset), offset)
+                    if not data:
+                        return
+                    yield from runs(data, offset)
+                    offset += len(data)
+    except OSError as error:
+        raise explain(error, path) from None
+
+
+def runs(data: bytes, offset: int) -> Iterator[Piece]:
+    """The parts of one piece that are not zero, whole blocks joined."""
+    if data == (_ZEROS if len(data) == FRAME else _ZEROS[: len(data)]):
+        return
+    view = memoryview(data)
+    start: Optional[int] = None
+    for at in range(0, len(data), BLOCK):
+        block = view[at : at + BLOCK]
+        if block == _ZERO_BLOCK[: len(block)]:
+            if start is not None:
+                yield offset + start, view[start:at]
+                start = None
+        elif start is None:
+            start = at
+    if start is not None:
+        yield offset + start, view[start:]
+
+
+def _fill(stream: Reader, size: int) -> bytes:
+    """Exactly `size` bytes, fewer only at the end: short reads must not make small requests."""
+    data = stream.read(size)
+    if len(data) in (0, size):
+        return data
+    parts: List[bytes] = [data]
+    have = len(data)
+    while have < size:
+        data = stream.read(size - have)
+        if not data:
+            break
+        parts.append(data)
+        have += len(data)
+    return b"".join(parts)
+
+
+def content_size(stream: ImageStream) -> int:
+    """Bytes of the content; a compressed raw image has to be read through for it. Raises BadInput, Unreachable."""
+    if stream.size is not None:
+        return stream.size
+    size = 0
+    while data := stream.content.read(FRAME):
+        size += len(data)
+    return size
+
+
+class Spool(NamedTuple):
+    """A directory of our own for what has to be a file before it can be sent."""
+
+    directory: str
+
+    @property
+    def qcow2(self) -> str:
+        """The image as it came, decompressed."""
+        return os.path.join(self.directory, "image.qcow2")
+
+    @property
+    def raw(self) -> str:
+        """Its content, sparse."""
+        return os.path.join(self.directory, "image.raw")
+
+    def __enter__(self) -> Spool:
+        try:
+            if os.path.isdir(self.directory) and os.lstat(self.directory).st_uid == os.geteuid():
+                shutil.rmtree(self.directory)  # left by a killed import of the same image
+            os.mkdir(self.directory, 0o700)
+        except OSError as error:
+            raise explain(error, self.directory) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def spool(image: int) -> Spool:
+    """The spool directory of an image's import."""
+    return Spool(os.path.join(os.environ.get("TMPDIR") or SPOOL, f"dnc-import-{image}"))
+
+
+def unpack_qcow2(runner: Runner, stream: ImageStream, place: Spool) -> str:
+    """Make a qcow2 image a sparse raw file in the spool directory; returns its path.
+
+    A local file is read where it is; anything else is fetched first, since qemu-img has to seek in it.
+    Raises ToolMissing, ToolFailed, NoSpace, Unreachable.
+    """
+    path = stream.path
+    if path is None:
+        path = place.qcow2
+        try:
+            with open(path, "wb") as sink:
+                while data := stream.content.read(FRAME):
+                    sink.write(data)
+        except OSError as error:
+            raise explain(error, path) from None
+    try:
+        runner.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, place.raw], changes=False, timeout=86400.0)
+    except ToolMissing as error:
+        error.hint = "install qemu-utils on the frontend, or offer the image as raw"
+        raise
+    return place.raw

@@ -1,0 +1,254 @@
+"""Making resources on all members at once: empty ones, and clones of an image at rest (design: storage actions).
+
+Everything here happens in sessions that roll back unless the action commits; `finish` is the last step before that.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ..errors import BadConfig, Busy, Conflict, NoSpace, Unsafe
+from ..grammar import MIB, ResourceName
+from ..tools import drbd
+from ..tools.drbd import Member, ResourceSpec
+from .session import Answer
+from .sessions import Sessions
+from .survey import HostSurvey, Located, look_again, survey
+
+FRESH = "fresh-zero"
+
+
+class Plan(NamedTuple):
+    """A resource to be made: where (ssh names, in node-id order), in which pool, how large (bytes of data)."""
+
+    name: ResourceName
+    hosts: Tuple[str, ...]
+    pool: str
+    data_bytes: int
+    vm: Optional[int] = None
+    origin: Optional[ResourceName] = None
+
+    @property
+    def tags(self) -> Answer:
+        """What the volume itself says of its purpose (design D6)."""
+        tags: Answer = {"kind": self.name.kind.value}
+        if self.vm is not None:
+            tags["vm"] = self.vm
+        if self.origin is not None:
+            tags["origin"] = self.origin.text
+        return tags
+
+
+def make_empty(farm: Sessions, plan: Plan) -> ResourceSpec:
+    """An empty resource, up on all members, replicas equal; the caller holds its locks and fills it.
+
+    The volumes are fresh and read as zeros on every member: that is the proof by which no sync is needed.
+    Raises NoSpace, Conflict, Unreachable.
+    """
+    slots = metadata_slots(farm, plan.hosts)
+    minor = reserve_minor(farm, plan.hosts, plan.name) if len(plan.hosts) > 1 else None
+    size = drbd.volume_size(plan.data_bytes, slots)
+    volumes = farm.all(
+        "create_volume", plan.hosts, pool=plan.pool, name=plan.name.text, bytes=size, tags=plan.tags
+    )
+    spec = new_spec(farm, plan, minor, slots, volumes)
+    farm.all("write_resource", plan.hosts, spec=spec.to_json())
+    if spec.replicated:
+        farm.all("create_metadata", plan.hosts, resource=spec.name)
+    bring_up(farm, plan.hosts, spec)
+    if spec.replicated:
+        farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=FRESH)
+    await_ready(farm, plan.hosts, spec)
+    return spec._replace(proof=FRESH)
+
+
+def make_clone(farm: Sessions, plan: Plan, image: Located) -> ResourceSpec:
+    """A copy of an image at rest on every member of the image, up and equal; the caller holds both locks.
+
+    The snapshot holds DRBD's metadata too, so a clone of the same size needs nothing but a new name. A larger one
+    gets new metadata by the proven order (NOTES-drbd9, g): grow, create-md, zero the old metadata area, declare
+    equal. Raises Busy (the image is up), Unsafe (replicas not proven equal), NoSpace, Conflict.
+    """
+    image = look_again(farm, image)
+    require_rest(farm, image)
+    proof = proof_of_rest(farm, image)
+    grow = plan.data_bytes > image.spec.data_bytes
+    if grow and proof is None:
+        raise Unsafe(
+            f"{image.name}: its replicas are not proven equal, so no larger clone",
+            hint=f"bring it up once and let it resync: drbdadm up {image.name} on all members, wait, drbdadm down",
+        )
+    slots = image.spec.slots
+    minor = reserve_minor(farm, plan.hosts, plan.name) if len(plan.hosts) > 1 else None
+    wanted = drbd.volume_size(plan.data_bytes, slots) if grow else None
+    volumes = farm.all(
+        "clone_volume", plan.hosts, pool=plan.pool, origin=image.name.text, name=plan.name.text, bytes=wanted,
+        tags=plan.tags,
+    )
+    spec = new_spec(farm, plan, minor, slots, volumes, node_ids=[member.node_id for member in image.spec.members])
+    farm.all("write_resource", plan.hosts, spec=spec.to_json())
+    if grow and spec.replicated:
+        _renew_metadata(farm, plan.hosts, spec, volumes)
+    bring_up(farm, plan.hosts, spec)
+    if grow and spec.replicated:
+        farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
+    await_ready(farm, plan.hosts, spec)
+    return spec._replace(proof=proof)
+
+
+def _renew_metadata(farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer]) -> None:
+    """New metadata at the new end; the old one, data from now on, becomes zeros on every member (rule 12)."""
+    farm.all("create_metadata", hosts, resource=spec.name)
+    old = {host: int(volumes[host]["origin_bytes"]) for host in hosts}
+    farm.each("zero_old_metadata", {
+        host: {"resource": spec.name, "from": drbd.data_end(old[host], spec.slots), "to": old[host]} for host in hosts
+    })
+
+
+def require_rest(farm: Sessions, image: Located) -> None:
+    """An image can be cloned while it is complete and down everywhere. Raises Unsafe, Busy, Unreachable."""
+    image.require_complete(farm)
+    up = [host for host, found in image.found.items() if found.up]
+    if up:
+        raise Busy(f"image {image.name} is in use on {' '.join(up)}", hint="a persistent image serves one VM at a time")
+
+
+def proof_of_rest(farm: Sessions, image: Located) -> Optional[str]:
+    """Why all replicas of an image at rest are equal: the same clean data generation on every member; else None."""
+    answers = farm.all("generation", image.hosts, resource=image.name.text)
+    if not image.spec.replicated:
+        return "single"
+    current = {str(answer["current"]) for answer in answers.values()}
+    if len(current) == 1 and all(answer["clean"] for answer in answers.values()):
+        return f"gi:{current.pop()}"
+    farm.log.warn(f"{image.name}: replicas not proven equal, DRBD compares them: {_generations(answers)}")
+    return None
+
+
+def _generations(answers: Mapping[str, Answer]) -> str:
+    return ", ".join(f"{host} {a['current']} {'clean' if a['clean'] else 'not clean'}" for host, a in answers.items())
+
+
+def metadata_slots(farm: Sessions, hosts: Iterable[str]) -> int:
+    """Bitmap slots that new metadata on these hosts has; they decide where it lies. 0: one replica, no DRBD."""
+    hosts = tuple(hosts)
+    if len(hosts) < 2:
+        return 0
+    slots = {int(farm.about(host)["slots"]) for host in hosts}
+    if len(slots) != 1:
+        versions = ", ".join(f"{host} {farm.about(host).get('drbd')}" for host in hosts)
+        raise BadConfig("hosts have different versions of DRBD", hint=f"make them equal: {versions}")
+    return slots.pop()
+
+
+def reserve_minor(farm: Sessions, hosts: Sequence[str], name: ResourceName) -> int:
+    """One minor, and with it one port, that is free on all members; reserved until the resource is removed.
+
+    The first host decides between actions that want the same one, so they never chase each other. Raises NoSpace.
+    """
+    config = farm.config
+    taken = set().union(*(answer.minors for answer in survey(farm, hosts, []).values()))
+    first, others = hosts[0], list(hosts[1:])
+    for minor in range(config.minor_base, config.minor_base + config.minor_count):
+        if minor in taken or not farm.call(first, "reserve_minor", resource=name.text, minor=minor)["reserved"]:
+            continue
+        answers = farm.all("reserve_minor", others, resource=name.text, minor=minor)
+        if all(answer["reserved"] for answer in answers.values()):
+            return minor
+        farm.all("release_minor", hosts, resource=name.text)
+    raise NoSpace(
+        f"all {config.minor_count} DRBD minors from {config.minor_base} are taken",
+        hint="raise MINOR_COUNT in dncrc, or remove what is no longer needed",
+    )
+
+
+def new_spec(
+    farm: Sessions, plan: Plan, minor: Optional[int], slots: int, volumes: Mapping[str, Answer],
+    node_ids: Sequence[int] = (),
+) -> ResourceSpec:
+    """The record of a resource in the making. Raises BadConfig when a host has no address for replication."""
+    replicated = len(plan.hosts) > 1
+    members = []
+    for number, host in enumerate(plan.hosts):
+        about = farm.about(host)
+        if not about.get("address"):
+            raise BadConfig("host has no address in REPLICATION_NETWORK", host=host, hint="correct it in dncrc")
+        node_id = node_ids[number] if node_ids else number
+        members.append(Member(about["host"], about["address"], volumes[host]["device"], node_id))
+    return ResourceSpec(
+        name=plan.name.text, minor=minor, port=farm.config.port(minor) if minor is not None else None,
+        secret=drbd.new_secret() if replicated else "", members=tuple(members), state="making",
+        kind=plan.name.kind.value, vm=plan.vm, origin=plan.origin.text if plan.origin else None, proof=None,
+        pool=plan.pool, data_bytes=plan.data_bytes, slots=slots,
+    )
+
+
+def bring_up(farm: Sessions, hosts: Iterable[str], spec: ResourceSpec) -> None:
+    """Have the resource up on these hosts."""
+    farm.all("bring_up", hosts, resource=spec.name)
+
+
+def await_ready(farm: Sessions, hosts: Iterable[str], spec: ResourceSpec) -> None:
+    """Wait until all replicas are connected, UpToDate and equal. Raises TimedOut, or what keeps them apart."""
+    patience = farm.config.connect_timeout + farm.config.sync_timeout + 60.0
+    farm.all("await_ready", hosts, timeout=patience, resource=spec.name)
+
+
+def take_down(farm: Sessions, hosts: Iterable[str], name: ResourceName) -> None:
+    """Put a resource to rest on these hosts. Raises Busy while it is held open."""
+    farm.all("take_down", hosts, resource=name.text)
+
+
+def format_disk(farm: Sessions, host: str, spec: ResourceSpec, filesystem: str) -> None:
+    """Put a file system (or "swap") on a disk that is up; Primary on `host` only for that time."""
+    farm.call(host, "promote", resource=spec.name)
+    farm.call(host, "format", resource=spec.name, filesystem=filesystem)
+    farm.call(host, "demote", resource=spec.name)
+
+
+def finish(farm: Sessions, hosts: Iterable[str], spec: ResourceSpec) -> None:
+    """Declare a resource complete on all members: from here on a retry accepts it."""
+    args: Answer = {"resource": spec.name}
+    if spec.proof is not None:
+        args["proof"] = spec.proof
+    farm.each("mark_ready", dict.fromkeys(hosts, args))
+
+
+def remove(farm: Sessions, hosts: Iterable[str], name: ResourceName, pools: Iterable[str]) -> None:
+    """Remove volume and resource on these hosts, in whatever state they are; absent is success.
+
+    Volumes go first: when a clone needs one (Busy names it), the image is still whole. Raises Busy.
+    """
+    hosts = tuple(hosts)
+    take_down(farm, hosts, name)
+    for pool in dict.fromkeys(pools):
+        farm.all("remove_volume", hosts, pool=pool, name=name.text)
+    farm.all("remove_resource", hosts, resource=name.text)
+
+
+def clear_leftovers(
+    farm: Sessions, hosts: Sequence[str], name: ResourceName, pool: str, *, keep_ready: bool = False
+) -> None:
+    """Remove what an interrupted action left of a resource that is now to be made.
+
+    keep_ready: a finished resource is somebody's data, not a left-over. Raises Conflict for it, or if one is in use.
+    """
+    answers: Dict[str, HostSurvey] = survey(farm, hosts, [name])
+    left = {host: answer.of(name) for host, answer in answers.items() if answer.of(name).anything}
+    if not left:
+        return
+    ready = [host for host, found in left.items() if found.spec is not None and found.spec.state == "ready"]
+    if keep_ready and ready:
+        raise Conflict(f"{name} exists already on {' '.join(ready)}", hint="does another OpenNebula use these hosts?")
+    used = [host for host, found in left.items() if found.primary]
+    if used:
+        raise Conflict(f"{name} exists and is Primary on {' '.join(used)}", hint="see what uses it: xl list there")
+    farm.log.info(f"{name}: removing what an interrupted action left on {' '.join(left)}")
+    pools = [pool, *(found.volume.pool for found in left.values() if found.volume is not None)]
+    remove(farm, tuple(left), name, pools)
+
+
+def mib(data_bytes: int) -> int:
+    """Bytes as whole MiB, rounded up."""
+    return -(-data_bytes // MIB)
+

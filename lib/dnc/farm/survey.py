@@ -1,0 +1,230 @@
+"""What hosts know about resources and pools, asked of many at once, and where a resource's members are."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional, Tuple
+
+from ..errors import NotFound, Unsafe
+from ..grammar import PoolSpec, ResourceName
+from ..tools.drbd import DiskState, PeerStatus, ResourceSpec, ResourceStatus, Role, parse_spec
+from .session import Answer
+from .sessions import Sessions
+
+
+class Volume(NamedTuple):
+    """A volume on one host; size in bytes."""
+
+    pool: str
+    name: str
+    bytes: int
+    device: str
+
+
+class Space(NamedTuple):
+    """A pool on one host; bytes."""
+
+    total: int
+    used: int
+    free: int
+
+
+class Found(NamedTuple):
+    """A resource on one host; what is not there is None."""
+
+    spec: Optional[ResourceSpec]
+    volume: Optional[Volume]
+    status: Optional[ResourceStatus]
+    given_up: Optional[Mapping[str, float]]
+    intent: Optional[Mapping[str, Any]]
+    unfinished: Optional[Mapping[str, Any]]
+
+    @property
+    def anything(self) -> bool:
+        """Whether the host has a file or a volume of that name."""
+        return self.spec is not None or self.volume is not None
+
+    @property
+    def primary(self) -> bool:
+        """Whether DRBD lets somebody on that host write."""
+        return self.status is not None and self.status.minor is not None and self.status.role is Role.PRIMARY
+
+    @property
+    def up(self) -> bool:
+        """Whether the resource is up under DRBD; a volume without DRBD is never `up`."""
+        return self.status is not None and self.status.minor is not None
+
+
+NOTHING = Found(None, None, None, None, None, None)
+
+
+class HostSurvey(NamedTuple):
+    """One host's answer. `links` are the disk links of the VM directory that was asked about."""
+
+    resources: Dict[str, Found]
+    pools: Dict[str, Space]
+    minors: FrozenSet[int]
+    links: Dict[str, str]
+
+    def of(self, name: ResourceName) -> Found:
+        """What the host has of that resource."""
+        return self.resources.get(name.text, NOTHING)
+
+
+def survey(
+    farm: Sessions, hosts: Iterable[str], names: Optional[Iterable[ResourceName]], pools: Iterable[PoolSpec] = (),
+    directory: Optional[str] = None,
+) -> Dict[str, HostSurvey]:
+    """Ask hosts about resources (None: all they have), pools, and a VM's directory. Raises the first host's error."""
+    return {host: parse_survey(answer) for host, answer in farm.all("survey", hosts, **_question(
+        names, pools, directory)).items()}
+
+
+def try_survey(
+    farm: Sessions, hosts: Iterable[str], names: Optional[Iterable[ResourceName]], pools: Iterable[PoolSpec] = ()
+) -> Dict[str, HostSurvey]:
+    """Like `survey`; a host that cannot answer is named in the log and left out."""
+    question = _question(names, pools, None)
+    answers, errors = farm.try_each("survey", dict.fromkeys(hosts, question))
+    for error in errors.values():
+        farm.log.warn(error.line())
+    return {host: parse_survey(answer) for host, answer in answers.items()}
+
+
+def _question(
+    names: Optional[Iterable[ResourceName]], pools: Iterable[PoolSpec], directory: Optional[str]
+) -> Answer:
+    question: Answer = {"resources": None if names is None else [name.text for name in names]}
+    question["pools"] = [str(pool) for pool in pools]
+    if directory is not None:
+        question["vm_directory"] = directory
+    return question
+
+
+def parse_survey(answer: Answer) -> HostSurvey:
+    """The records of a survey's answer."""
+    return HostSurvey(
+        {name: _found(record) for name, record in (answer.get("resources") or {}).items()},
+        {pool: Space(r["total"], r["used"], r["free"]) for pool, r in (answer.get("pools") or {}).items()},
+        frozenset(answer.get("minors") or ()),
+        dict(answer.get("links") or {}),
+    )
+
+
+def _found(record: Answer) -> Found:
+    spec, volume, status = record.get("spec"), record.get("volume"), record.get("status")
+    return Found(
+        parse_spec(spec) if spec else None,
+        Volume(volume["pool"], volume["name"], volume["bytes"], volume["device"]) if volume else None,
+        parse_status(status) if status else None,
+        record.get("given_up"), record.get("intent"), record.get("unfinished"),
+    )
+
+
+def parse_status(record: Answer) -> ResourceStatus:
+    """STATUS of the agent's protocol."""
+    peers = tuple(
+        PeerStatus(
+            peer["host"], peer["connection"], Role(peer["role"]), DiskState(peer["disk"]), peer["replication"],
+            int(peer["out_of_sync"]),
+        ) for peer in record["peers"]
+    )
+    return ResourceStatus(
+        record["name"], record["minor"], Role(record["role"]), DiskState(record["disk"]), bool(record["suspended"]),
+        peers,
+    )
+
+
+class Located(NamedTuple):
+    """A resource and its members: `hosts` have a session, `missing` do not answer. ssh names, in node-id order."""
+
+    name: ResourceName
+    spec: ResourceSpec
+    hosts: Tuple[str, ...]
+    missing: Tuple[str, ...]
+    found: Dict[str, Found]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every member answered and has the finished resource."""
+        found = (self.found[host].spec for host in self.hosts)
+        return not self.missing and all(spec is not None and spec.state == "ready" for spec in found)
+
+    def require_all(self, farm: Sessions) -> None:
+        """Raise the error of a member that does not answer."""
+        for host in self.missing:
+            raise farm.unreachable[host]
+
+    def require_complete(self, farm: Sessions) -> None:
+        """Raise unless every member answers and has the finished resource. Raises Unreachable, Unsafe."""
+        self.require_all(farm)
+        if not self.complete:
+            bad = [host for host in self.hosts if not _ready(self.found[host])]
+            raise Unsafe(
+                f"{self.name} is not complete on {' '.join(bad)}",
+                hint="it was being made or removed: remove it, make it again",
+            )
+
+
+def _ready(found: Found) -> bool:
+    return found.spec is not None and found.spec.state == "ready"
+
+
+def candidates(farm: Sessions, first: Optional[str]) -> Tuple[str, ...]:
+    """The hosts to ask at once: the one that OpenNebula named, and in a farm no larger than a resource all others.
+
+    So an action has all its sessions after one wait, and never one with a host that is not involved.
+    """
+    hosts = farm.config.hosts
+    if first is None or len(hosts) <= farm.config.replicas:
+        return tuple(dict.fromkeys(((first,) if first else ()) + hosts))
+    return (first,)
+
+
+def locate(farm: Sessions, name: ResourceName, first: Optional[str]) -> Optional[Located]:
+    """Find a resource from the file on `first`, else on any host of the farm; opens sessions with its members.
+
+    None: no host that answers knows it. Hosts that do not answer are in `farm.unreachable`. Raises Unsafe when
+    hosts tell different things about it.
+    """
+    farm.try_open(candidates(farm, first))
+    answers = try_survey(farm, farm.hosts, [name])
+    if not any(answer.of(name).spec for answer in answers.values()):
+        others = [host for host in farm.config.hosts if host not in farm.sessions and host not in farm.unreachable]
+        if others:
+            farm.try_open(others)
+            answers.update(try_survey(farm, [host for host in others if host in farm.sessions], [name]))
+    specs = [found.spec for found in (answer.of(name) for answer in answers.values()) if found.spec is not None]
+    if not specs:
+        return None
+    spec = _agreed(name, specs)
+    members = tuple(farm.ssh_name(member) for member in spec.hosts())
+    new = [host for host in members if host not in farm.sessions]
+    farm.try_open(new)
+    answers.update(try_survey(farm, [host for host in new if host in farm.sessions], [name]))
+    hosts = tuple(host for host in members if host in answers)
+    missing = tuple(host for host in members if host not in answers)
+    for host in missing:
+        farm.unreachable.setdefault(host, NotFound(f"no answer about {name}", host=host))
+    return Located(name, spec, hosts, missing, {host: answers[host].of(name) for host in hosts})
+
+
+def _agreed(name: ResourceName, specs: Iterable[ResourceSpec]) -> ResourceSpec:
+    """The one description; a finished one counts more than one in the making."""
+    ordered = sorted(specs, key=lambda spec: spec.state != "ready")
+    best = ordered[0]
+    for spec in ordered[1:]:
+        if spec.state == best.state and (spec.members, spec.minor, spec.pool) != (best.members, best.minor, best.pool):
+            raise Unsafe(
+                f"{name}: its members describe it differently", hint=f"compare {name}.res on {' '.join(best.hosts())}"
+            )
+    return best
+
+
+def look_again(farm: Sessions, located: Located) -> Located:
+    """The same members, asked once more: what counts is what is so under the lock."""
+    answers = survey(farm, located.hosts, [located.name])
+    found = {host: answers[host].of(located.name) for host in located.hosts}
+    specs = [one.spec for one in found.values() if one.spec is not None]
+    if not specs:
+        raise NotFound(f"{located.name} is gone", hint="another action removed it meanwhile")
+    return located._replace(found=found, spec=_agreed(located.name, specs))

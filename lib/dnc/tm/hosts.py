@@ -1,0 +1,19 @@
+"""Which host an argv means: one with storage, or the frontend, where stopped and undeployed VMs are said to be."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from ..opennebula.driver import Call
+
+
+def is_frontend(call: Call, host: str) -> bool:
+    """Whether `host` is no storage host: oned's own name is set in oned.conf and need not be this machine's."""
+    hosts = call.config.hosts
+    return host not in hosts if hosts else host == os.uname().nodename
+
+
+def storage_host(call: Call, host: str) -> Optional[str]:
+    """The host, None for the frontend."""
+    return None if is_frontend(call, host) else host

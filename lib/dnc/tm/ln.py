@@ -1,0 +1,36 @@
+"""TM ln: give a VM its persistent image itself, or its own copy of a CD-ROM or immutable image (contract 1.2, 1.3).
+
+A CD-ROM or immutable image may serve many VMs at once, on any host, and DRBD lets nobody read a Secondary. So each
+VM gets a copy of its own, as instant as any clone, which its `delete` removes again.
+"""
+
+from __future__ import annotations
+
+from ..farm import disks
+from ..farm.sessions import Sessions
+from ..grammar import clone_name, parse_id
+from ..opennebula.driver import Call
+from ..opennebula.oned import vm_info
+from ..opennebula.paths import parse_disk_path
+from ..opennebula.vm import DiskKind
+from .source import parse_block_source
+
+ARGUMENTS = ("source", "destination", "vm", "datastore")
+
+
+def run(call: Call) -> None:
+    """Have the image, or a copy of it, up on all members and linked on the chosen host."""
+    image = parse_block_source(call.arg("source"))
+    place = parse_disk_path(call.arg("destination"))
+    vm = parse_id(call.arg("vm"), "VM id")
+    disk = vm_info(vm).disk(place.disk)
+    with Sessions(call) as farm:
+        if disk.kind is DiskKind.PERSISTENT:
+            name = image
+            disks.ensure_persistent(farm, image, vm, place.host)
+        else:
+            name = clone_name(image, vm, place.disk)
+            disks.ensure_clone(farm, image, name, vm, 0, place.host)
+        farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
+        farm.commit()
+    call.log.info(f"{name} on {place.host} as {place.path}")

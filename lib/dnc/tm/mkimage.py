@@ -1,0 +1,48 @@
+"""TM mkimage: an empty volatile disk, with a file system if the VM wants one (contract 1.2)."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ..errors import BadInput
+from ..farm import disks, making
+from ..farm.sessions import Sessions
+from ..grammar import MIB, parse_id, parse_size_mib, shown, volatile_name
+from ..opennebula.driver import Call
+from ..opennebula.oned import vm_info
+from ..opennebula.paths import DiskPath, parse_disk_path
+
+ARGUMENTS = ("size", "format", "destination", "vm", "datastore")
+
+
+def run(call: Call) -> None:
+    """Make the disk on the hosts of the VM's other disks, format it, link it on the chosen host."""
+    if call.arg("format").lower() not in ("raw", "fs"):
+        raise BadInput(f"volatile disks are raw, not {shown(call.arg('format'))}", hint="leave FORMAT out, or set raw")
+    place = parse_disk_path(call.arg("destination"))
+    make(call, place, parse_id(call.arg("vm"), "VM id"), parse_size_mib(call.arg("size")), swap=False)
+
+
+def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> None:
+    """A volatile disk of `size_mib` MiB, formatted as the VM document says."""
+    document = vm_info(vm)
+    disk = document.disk(place.disk)
+    siblings = [one.resource(vm) for one in document.managed_disks if one.id != disk.id]
+    filesystem = "swap" if swap else _filesystem(disk.attributes.get("FS", ""))
+    name = volatile_name(vm, place.disk)
+    with Sessions(call) as farm:
+        spec, finished = disks.make_volatile(
+            farm, name, vm, size_mib * MIB, place.host, siblings, disk.pool or call.config.pool
+        )
+        if not finished:
+            if filesystem is not None:
+                making.format_disk(farm, place.host, spec, filesystem)
+            making.finish(farm, [farm.ssh_name(member) for member in spec.hosts()], spec)
+        farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
+        farm.commit()
+    call.log.info(f"{name} of {size_mib} MiB on {place.host} as {place.path}")
+
+
+def _filesystem(text: str) -> Optional[str]:
+    text = text.strip().lower()
+    return text if text not in ("", "raw", "none") else None
