@@ -1,0 +1,368 @@
+"""SimFarm: what tests hold in their hands."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from typing import Any, NamedTuple, Sequence
+
+from sim import anchor, blocks, checks, drbd_link, power, world
+from sim import drbd_kernel as kernel
+from sim.namespace import CLIENT, write_program
+
+ONEADMIN = 9869
+GIB = 1 << 30
+INFRASTRUCTURE = {"zfs": {"tank", "tank/dnc"}, "lvm": {"pool"}}
+
+
+class Done(NamedTuple):
+    """How a command on a host ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Adapter(NamedTuple):
+    """What the stand-in for oned needs of a farm."""
+
+    hosts: tuple[str, ...]
+    ssh_directory: str
+    run_as: str | None
+
+
+class SimFarm:
+    """Simulated hosts; see README.md. Needs root. directory: for the ssh wrapper, made if absent."""
+
+    def __init__(
+        self, directory: str | os.PathLike[str], hosts: Sequence[str] = ("node1", "node2", "node3"), *, pool_bytes: int = 64 * GIB,
+        user: str = "oneadmin", drbd: str = "8.4",
+    ) -> None:  # fmt: skip
+        self.hosts = tuple(hosts)
+        self.directory = os.fspath(directory)
+        self.user, self.pool_bytes, self.drbd = user, pool_bytes, drbd
+        self._process: subprocess.Popen[str] | None = None
+        self._pids: dict[str, Any] = {}
+        self.base = self.live = self.sockets = ""
+
+    def __enter__(self) -> SimFarm:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # life
+
+    def start(self) -> None:
+        """Make the hosts. Raises RuntimeError with the reason when the machine does not allow it."""
+        if os.geteuid() != 0:
+            raise RuntimeError("the simulated farm needs root: namespaces and overlays are mounted")
+        self.base = tempfile.mkdtemp(prefix="dncsim-")
+        os.chmod(self.base, 0o755)
+        live, self.sockets = f"{self.base}/live", f"{self.base}/sock"
+        os.mkdir(live)
+        os.mkdir(self.sockets)
+        os.chmod(self.sockets, 0o777)
+        uid = ONEADMIN if self.user == "oneadmin" else 0
+        spec = {
+            "live": live, "sockets": self.sockets, "code": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+            "hosts": [
+                {"name": name, "number": number, "uid": uid, "gid": uid, "packages": _packages()}
+                for number, name in enumerate(self.hosts, 1)
+            ],
+        }  # fmt: skip
+        self._process = subprocess.Popen(
+            ["/usr/bin/python3", "-IS", os.path.abspath(anchor.__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(spec))
+        self._process.stdin.close()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the simulated farm did not start: its error is above")
+        self._pids = json.loads(line)
+        self.live = f"/proc/{self._pids['base']}/root{live}"
+        world.create(self.live, self.hosts, self.pool_bytes, self.drbd)
+        names = {name: name for name in self.hosts}
+        names.update({f"10.99.0.{number}": name for number, name in enumerate(self.hosts, 1)})
+        with open(f"{self.sockets}/hosts.json", "w") as file:
+            json.dump(names, file)
+        for tool in ("ssh", "scp"):
+            write_program(
+                f"{self.directory}/bin/{tool}", CLIENT.format(tool=tool, code=spec["code"], sockets=self.sockets)
+            )
+        with self._world().open():
+            drbd_link.settle(self._opened)
+
+    def stop(self) -> None:
+        """End every process of the farm and forget it."""
+        if self._process is None:
+            return
+        for pid in self._pids.get("hosts", {}).values():
+            for found in power.processes(pid):
+                _kill(found)
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    @property
+    def adapter(self) -> Adapter:
+        """For the stand-in for oned."""
+        return Adapter(self.hosts, f"{self.directory}/bin", None)
+
+    def _world(self, host: str = "") -> world.World:
+        self._opened = world.World(self.live, host)
+        return self._opened
+
+    # doing things on hosts
+
+    def ssh(self, host: str, argv: Sequence[str] | str, *, stdin: bytes = b"", user: str = "") -> Done:
+        """Run a command on a host through its ssh; a list is quoted as words, a text is a shell line."""
+        line = argv if isinstance(argv, str) else " ".join(shlex.quote(word) for word in argv)
+        words = [f"{self.directory}/bin/ssh", *(["-l", user] if user else []), host, line]
+        done = subprocess.run(words, input=stdin, capture_output=True, check=False, timeout=120)
+        return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def run(self, host: str, argv: Sequence[str]) -> Done:
+        """Run a tool on a host as root."""
+        return self.ssh(host, argv, user="root")
+
+    def path(self, host: str, path: str) -> str:
+        """A host's own file as the test can open it: anything below /etc/drbd.d, /var/lib/one, /var/lib/dnc, /tmp, /dev …"""
+        return world.World(self.live).path(path, host)
+
+    # looking
+
+    @property
+    def commands(self) -> list[dict[str, Any]]:
+        """Every fake command that ran: host, argv, status, err, started, seconds, privileged."""
+        with open(f"{self.live}/commands.jsonl") as file:
+            return [json.loads(line) for line in file]
+
+    def clear_commands(self) -> None:
+        os.truncate(f"{self.live}/commands.jsonl", 0)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A copy of the whole state, for looking only."""
+        with self._world().open() as found:
+            return json.loads(json.dumps(found))
+
+    def kernel(self, host: str, resource: str) -> dict[str, Any] | None:
+        """The kernel's view of a resource: role, disk, conn, oos, … or None when it is down."""
+        return self.state["hosts"][host]["drbd"]["resources"].get(resource)
+
+    def domains(self, host: str) -> dict[str, Any]:
+        """Domains of a host by name."""
+        return {found["name"]: found for found in self.state["hosts"][host]["xen"]["domains"].values()}
+
+    def violations(self) -> list[str]:
+        """Broken rules so far, and data that differs although DRBD calls it equal."""
+        with self._world().open() as found:
+            drbd_link.settle(self._opened)
+            checks.check(self._opened)
+            return [*found["violations"], *checks.check_data(self._opened)]
+
+    def volume_path(self, host: str, resource: str) -> str:
+        """The file behind a volume, whichever pool it is in. Raises FileNotFoundError."""
+        for place in ("zfs/tank/dnc", "zfs/tank", "lvm/vg0"):
+            path = f"{self.live}/hosts/{host}/volumes/{place}/{resource}"
+            if os.path.exists(path):
+                return path
+        raise FileNotFoundError(f"{resource} has no volume on {host}")
+
+    def volume_data(self, host: str, resource: str, size: int = -1) -> bytes:
+        """Bytes of a volume, metadata at its end included unless `size` stops before it."""
+        with self._world().open():
+            drbd_link.settle(self._opened)
+        with open(self.volume_path(host, resource), "rb") as file:
+            return file.read(size)
+
+    def digest(self, host: str, resource: str, size: int) -> str:
+        """sha256 of a volume's first `size` bytes."""
+        with self._world().open():
+            drbd_link.settle(self._opened)
+        return blocks.digest(self.volume_path(host, resource), size)
+
+    def leftovers(self) -> list[str]:
+        """What is on the hosts beyond the infrastructure: volumes, resource files, kernel resources, domains, notes, links."""
+        found = []
+        with self._world().open() as state:
+            for host in self.hosts:
+                here = state["hosts"][host]
+                names = [f"zfs {name}" for name in here["zfs"]["datasets"] if name not in INFRASTRUCTURE["zfs"]]
+                names += [
+                    f"lvm vg0/{name}" for name in here["lvm"]["vg0"]["volumes"] if name not in INFRASTRUCTURE["lvm"]
+                ]
+                names += [f"drbd {name}" for name in kernel.resources(self._opened, host)]
+                names += [f"domain {domain['name']}" for domain in here["xen"]["domains"].values()]
+                found += [f"{host}: {name}" for name in names]
+        return found + [f"{host}: {name}" for host in self.hosts for name in self._files(host)]
+
+    def _files(self, host: str) -> list[str]:
+        names = []
+        for directory in ("/etc/drbd.d", "/var/lib/dnc", "/var/lib/one/datastores"):
+            top = self.path(host, directory)
+            for place, _below, files in os.walk(top):
+                links = [name for name in os.listdir(place) if os.path.islink(f"{place}/{name}")]
+                for name in sorted({*files, *links}):
+                    shown = f"{directory}{place[len(top) :]}/{name}"
+                    if not shown.endswith(("global_common.conf", ".lock")):
+                        names.append(f"file {shown}")
+        return names
+
+    # faults
+
+    def inject(self, host: str, kind: str, *, n: int = 1, pattern: str = "", **more: Any) -> None:
+        with self._world(host).open():
+            self._opened.of()["inject"].append({"kind": kind, "wait": n, "pattern": pattern, **more})
+
+    def crash_at(self, host: str, n: int, when: str = "before", target: str = "agent", pattern: str = "") -> None:
+        """The n-th fake command on `host` (that contains `pattern`) kills its callers: "agent", "action" or "both"."""
+        self.inject(host, "crash", n=n, pattern=pattern, when=when, target=target)
+
+    def fail_at(
+        self,
+        host: str,
+        pattern: str,
+        status: int = 1,
+        stderr: str = "injected failure\n",
+        n: int = 1,
+        stays: bool = False,
+    ) -> None:
+        """The n-th command that contains `pattern` fails without doing anything; stays: and all after it."""
+        self.inject(host, "fail", n=n, pattern=pattern, status=status, stderr=stderr, stays=stays)
+
+    def delay(
+        self, host: str, pattern: str, seconds: float, when: str = "before", n: int = 1, stays: bool = False
+    ) -> None:
+        """The n-th command that contains `pattern` takes longer."""
+        self.inject(host, "delay", n=n, pattern=pattern, seconds=seconds, when=when, stays=stays)
+
+    def power_cut_at(self, host: str, n: int, when: str = "before", victim: str = "", pattern: str = "") -> None:
+        """At the n-th fake command on `host`, `victim` (that host, if not named) loses power."""
+        self.inject(host, "power", n=n, pattern=pattern, when=when, host=victim or host)
+
+    def clear_faults(self) -> None:
+        with self._world().open() as state:
+            for host in self.hosts:
+                state["hosts"][host]["inject"] = []
+
+    def command_count(self, host: str) -> int:
+        """Fake commands that ran on a host so far."""
+        return int(self.state["hosts"][host]["count"])
+
+    def power_cut(self, host: str) -> None:
+        power.cut(world.World(self.live, host), host)
+
+    def power_on(self, host: str) -> None:
+        power.on(world.World(self.live, host), host)
+
+    def disconnect(self, *hosts: str) -> None:
+        """Cut the replication network of one host, or between two hosts."""
+        self._cut("-".join(sorted(hosts)), True)
+
+    def reconnect(self, *hosts: str) -> None:
+        self._cut("-".join(sorted(hosts)), False)
+
+    def _cut(self, link: str, cut: bool) -> None:
+        with self._world().open() as state:
+            state["cut"] = [other for other in state["cut"] if other != link] + ([link] if cut else [])
+            drbd_link.settle(self._opened)
+
+    def ssh_refuses(self, host: str, reason: str = "") -> None:
+        """ssh to the host fails: "No route to host", "Connection refused", "key", "denied"; "" heals it."""
+        path = f"{self.live}/hosts/{host}/refuse"
+        if reason:
+            with open(path, "w") as file:
+                file.write(reason)
+        elif os.path.exists(path):
+            os.unlink(path)
+
+    def fill_pool(self, host: str, pool: str, free: int = 0) -> None:
+        """Leave only `free` bytes in "tank" or in the thin pool "vg0/pool"."""
+        from sim import lvm, zfs_report
+
+        with self._world(host).open():
+            here = self._opened.of()
+            if pool.startswith("vg0"):
+                thin = here["lvm"]["vg0"]["volumes"]["pool"]
+                thin["reserved"] = 0
+                thin["reserved"] = max(0, thin["size"] - lvm.pool_used(self._opened, "vg0", "pool") - free)
+            else:
+                zpool = here["zfs"]["pools"]["tank"]
+                zpool["reserved"] = 0
+                zpool["reserved"] = max(0, zfs_report.available(self._opened, "tank") - free)
+
+    def empty_pool(self, host: str, pool: str) -> None:
+        """Undo fill_pool."""
+        with self._world(host).open():
+            here = self._opened.of()
+            (here["lvm"]["vg0"]["volumes"]["pool"] if pool.startswith("vg0") else here["zfs"]["pools"]["tank"])[
+                "reserved"
+            ] = 0
+
+    def remove_tool(self, host: str, tool: str) -> None:
+        self._move_tool(host, tool, "", ".removed")
+
+    def restore_tool(self, host: str, tool: str) -> None:
+        self._move_tool(host, tool, ".removed", "")
+
+    def _move_tool(self, host: str, tool: str, old: str, new: str) -> None:
+        root = f"/proc/{self._pids['hosts'][host]}/root"
+        for directory in ("/usr/sbin", "/usr/bin"):
+            if os.path.exists(f"{root}{directory}/{tool}{old}"):
+                os.rename(f"{root}{directory}/{tool}{old}", f"{root}{directory}/{tool}{new}")
+
+    def deny_sudo(self, host: str, denied: bool = True) -> None:
+        with self._world(host).open():
+            self._opened.of()["sudo"] = not denied
+
+    def unload_drbd(self, host: str) -> None:
+        """The module is not there, and cannot be loaded."""
+        with self._world(host).open():
+            self._opened.of()["drbd"].update(loaded=False, installed=False)
+            for resource in list(kernel.resources(self._opened, host).values()):
+                kernel.withdraw(self._opened, resource, host)
+            self._opened.of()["drbd"]["resources"] = {}
+            drbd_link.settle(self._opened)
+
+    def load_drbd(self, host: str) -> None:
+        with self._world(host).open():
+            self._opened.of()["drbd"].update(loaded=True, installed=True)
+            drbd_link.settle(self._opened)
+
+    def resync_ticks(self, ticks: int, stalled: bool = False) -> None:
+        """Resyncs take this many commands (0: none); stalled: they make no progress."""
+        with self._world().open() as state:
+            state["sync_ticks"], state["sync_stalled"] = ticks, stalled
+
+    @property
+    def resyncs(self) -> list[dict[str, Any]]:
+        """Every resync that DRBD began: resource, source, target, kib."""
+        return list(self.state.get("resyncs", []))
+
+
+def _packages() -> dict[str, str]:
+    """Python packages that hosts need and this machine's own Python lacks: taken from the interpreter of the tests."""
+    if os.path.isdir("/usr/lib/python3/dist-packages/lxml"):
+        return {}
+    found = importlib.util.find_spec("lxml")
+    return {"lxml": os.path.dirname(found.origin)} if found and found.origin else {}
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        return
