@@ -23,7 +23,7 @@ def cdata(text: str) -> str:
 
 def attributes_xml(attributes: Attributes) -> str:
     """Every attribute in name order, vectors likewise."""
-    return "".join(_value_xml(name, value) for name, value in sorted(list(attributes.items())))
+    return "".join(_value_xml(name, value) for name, value in sorted(attributes.copy().items()))
 
 
 def _value_xml(name: str, value: Value) -> str:

@@ -73,6 +73,7 @@ class CallLog:
     def __init__(self, progress: Progress | None = None) -> None:
         self._lock = threading.Lock()
         self.calls: list[Call] = []
+        self.threads: Dict[int, list[Call]] = {}
         self.progress = progress
         self._injections: list[tuple[str, Injection]] = []
 
@@ -92,6 +93,7 @@ class CallLog:
         with self._lock:
             call.seq = len(self.calls) + 1
             self.calls.append(call)
+            self.threads.get(threading.get_ident(), []).append(call)
             injection = self._take(call)
         call.started = time.time()
         begun = time.monotonic()

@@ -111,6 +111,8 @@ class VirtualMachine:
     log: list[str] = field(default_factory=list)
     ticket: Ticket = field(default_factory=Ticket)
     requested_hard: bool = False
+    at_frontend: bool = False
+    resumes_from: VmState | None = None
     changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     # --- state -----------------------------------------------------------------------------------------------------
