@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import contextmanager
 from typing import Iterator, List, Optional
 
@@ -152,6 +151,8 @@ class VmDisks:
 
     def _require_dead(self, spec: ResourceSpec, host: str) -> None:
         """A peer that answers but is not connected may run the VM: only a silent one may be passed over."""
+        import socket  # only where a peer is silent
+
         address = spec.member(host).address
         try:
             socket.create_connection((address, _SSH_PORT), _PROBE_TIMEOUT).close()

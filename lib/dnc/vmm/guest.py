@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from typing import Callable, Dict, List, Optional, Tuple
@@ -51,6 +50,8 @@ def domain_uuid(vm: VmDocument) -> str:
     given = vm.os.get("UUID", "").strip().lower()
     if _UUID.match(given):
         return given
+    import hashlib  # 4 ms that only a guest without a UUID of its own has to pay
+
     digest = bytearray(hashlib.sha1(f"dnc {vm.domain}".encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50  # version 5, name-based (RFC 4122)
     digest[8] = digest[8] & 0x3F | 0x80
