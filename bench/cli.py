@@ -14,7 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from . import imports
+from . import counts, imports
 from .results import Row, Verdict, not_run, to_json
 from .table import show_table
 from .timing import CannotMeasure
@@ -36,6 +36,7 @@ class Part:
 
 PARTS = (
     Part("imports", "imports of each driver action over bare Python", imports.measure, repeat=11),
+    Part("counts", "sessions, questions, processes of actions, simulated farm", counts.measure, repeat=1),
 )
 
 ONLY_HELP = f"Only this part; may be given again. {'; '.join(f'{part.name}: {part.about}' for part in PARTS)}."

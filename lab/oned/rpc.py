@@ -63,6 +63,7 @@ class RpcServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+    logRequests = False  # SimpleXMLRPCRequestHandler asks its server for it
 
 
 def _handler(rpc: RpcServer) -> type[SimpleXMLRPCRequestHandler]:
