@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+NOTE_LENGTH = 240  # of what a tool said, the end
 FORMAT = 1  # raised when a reader of an older file would misread a newer one
 
 
@@ -74,7 +75,7 @@ def show(value: float, unit: str) -> str:
 def not_run(group: str, what: str, why: object) -> Row:
     """The row of something that could not be measured; `why` becomes one line."""
     lines = str(why).strip().splitlines()
-    return Row(group, what, note=lines[-1].strip() if lines else type(why).__name__)
+    return Row(group, what, note=lines[-1].strip()[-NOTE_LENGTH:] if lines else type(why).__name__)
 
 
 def median(values: list[float]) -> float:
