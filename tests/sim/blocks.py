@@ -11,7 +11,7 @@ CHUNK = 1 << 20
 def create(path: str, size: int) -> None:
     """A new volume of zeros. Raises FileExistsError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o660)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
         os.ftruncate(descriptor, size)
     finally:
@@ -37,7 +37,7 @@ def copy(source: str, target: str, size: int = -1) -> None:
     """Make target a sparse copy of source's first `size` bytes (all, if -1)."""
     with open(source, "rb") as origin:
         length = os.fstat(origin.fileno()).st_size if size < 0 else size
-        descriptor = os.open(target, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o660)
+        descriptor = os.open(target, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o666)
         try:
             os.ftruncate(descriptor, length)
             for start, stop in extents(origin.fileno(), length):

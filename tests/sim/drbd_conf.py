@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from typing import Any
 
 from sim.world import Refused
+
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 CONF_ERROR = 10
 RESOURCE_WORDS = {
@@ -102,7 +104,7 @@ class Config:
         self.common: dict[str, dict[str, str]] = {"net": {}, "disk": {}, "options": {}}
         self.everything: dict[str, dict[str, Any]] = {}
         self._used: dict[str, str] = {}
-        files = [f"{directory}/global_common.conf", *sorted(glob.glob(f"{directory}/*.res"))]
+        files = [f"{directory}/global_common.conf", *sorted(f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(".res"))]
         for path in files:
             if os.path.exists(path):
                 with open(path, encoding="utf-8", errors="replace") as file:

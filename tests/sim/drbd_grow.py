@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from sim import blocks, drbd_meta
 from sim import drbd_kernel as kernel
 from sim.world import Refused, World
+
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def resize(world: World, found: dict[str, Any], options: dict) -> tuple[int, str, str]:

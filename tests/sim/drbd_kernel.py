@@ -7,10 +7,13 @@ area, and whatever changed in it is carried to the volume and to the connected p
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from sim import blocks, drbd_meta
 from sim.world import Refused, World, open_by_someone
+
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 CONNECTED = ("Connected", "SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT", "VerifyS", "VerifyT")
 RANK = ("Diskless", "Failed", "Inconsistent", "Outdated", "DUnknown", "Consistent", "UpToDate")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from typing import Any
+
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 MAGIC = b"SIMDRBD8"
 JUST_CREATED = 4
@@ -37,7 +39,7 @@ def fresh(path: str) -> dict[str, Any]:
         "la_kib": 0,
         "al": [],
         "oos": [],
-        "device_uuid": secrets.token_hex(8).upper(),
+        "device_uuid": os.urandom(8).hex().upper(),
         "clean": True,
     }
 
@@ -96,4 +98,4 @@ def line(metadata: dict[str, Any]) -> str:
 
 def new_uuid() -> int:
     """A random generation identifier; the lowest bit is a flag."""
-    return secrets.randbits(64) & ~1 | (1 << 63)
+    return int.from_bytes(os.urandom(8), "big") & ~1 | (1 << 63)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
 
 from sim import blocks
 from sim.drbd_kernel import CONNECTED, Resource, connected_peer, resources
 from sim.world import World
+
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 HEAD = "version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 637677C4EAFCF5D1D5446B0 \n"
 CONNECTION = {"WFConnection": "Connecting"}

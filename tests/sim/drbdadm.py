@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable
 
 from sim import drbd_kernel as kernel
 from sim import drbd_link, drbd_meta, drbd_text
@@ -11,12 +10,17 @@ from sim.drbd_conf import CONF_ERROR, Config
 from sim.fake import is_privileged
 from sim.world import Refused, World
 
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    Action = Callable[[World, Config, str, Options], tuple[int, str, str]]
+
 VERSION = (
     "DRBDADM_BUILDTAG=GIT-hash:\\ 409097fe02187f83790b88ac3e0d94f3c167adab\\ reproducible\\ build\\,\\ 2024-07-17\\ 17:22:06\n"
     "DRBDADM_API_VERSION=1\nDRBD_KERNEL_VERSION_CODE=0x08040b\nDRBDADM_VERSION_CODE=0x091600\nDRBDADM_VERSION=9.22.0\n"
 )
 Options = dict
-Action = Callable[[World, Config, str, Options], "tuple[int, str, str]"]
 
 
 def run(world: World, argv: list[str]) -> tuple[int, str, str]:

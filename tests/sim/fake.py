@@ -13,7 +13,7 @@ MODULES = {
     "lvs": "sim.lvm", "lvcreate": "sim.lvm", "lvremove": "sim.lvm", "lvchange": "sim.lvm", "lvextend": "sim.lvm",
     "lvrename": "sim.lvm", "vgs": "sim.lvm", "pvs": "sim.lvm",
     "drbdadm": "sim.drbdadm", "drbdsetup": "sim.drbdsetup", "drbdmeta": "sim.drbdmeta",
-    "xl": "sim.xl", "sudo": "sim.small", "udevadm": "sim.small", "modprobe": "sim.small",
+    "xl": "sim.xl", "sudo": "sim.small", "udevadm": "sim.small", "modprobe": "sim.small", "runuser": "sim.small",
 }  # fmt: skip
 PRIVILEGED = "DNC_SIM_PRIVILEGED"
 
@@ -25,8 +25,8 @@ def main(tool: str) -> None:
     os.umask(0)
     argv = [tool, *sys.argv[1:]]
     module = __import__(MODULES[tool], fromlist=["run"])
-    if tool == "sudo":
-        module.sudo(world, argv)
+    if tool in ("sudo", "runuser"):
+        getattr(module, tool)(world, argv)
     started = time.time()
     faults = _faults(world, argv)
     _obey(world, faults, "before")

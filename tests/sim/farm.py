@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from sim import anchor, blocks, checks, drbd_link, power, world
@@ -29,11 +30,13 @@ class Done(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """What the stand-in for oned needs of a farm."""
+    """What the stand-in for oned needs of a farm (lab/oned/farm.py)."""
 
     hosts: tuple[str, ...]
-    ssh_directory: str
-    run_as: str | None
+    ssh_directory: Path
+    user: str | None = None
+    private_key: Path | None = None
+    environment: dict[str, str] = {}
 
 
 class SimFarm:
@@ -118,7 +121,7 @@ class SimFarm:
     @property
     def adapter(self) -> Adapter:
         """For the stand-in for oned."""
-        return Adapter(self.hosts, f"{self.directory}/bin", None)
+        return Adapter(self.hosts, Path(self.directory, "bin"))
 
     def _world(self, host: str = "") -> world.World:
         self._opened = world.World(self.live, host)

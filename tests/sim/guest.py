@@ -15,9 +15,25 @@ def tick(world: World) -> None:
         here = world.of(host)
         if not here["power"]:
             continue
-        for domain in here["xen"]["domains"].values():
+        for domain in list(here["xen"]["domains"].values()):
             if domain["state"] == "running":
+                domain["time"] += 0.1
                 _count(world, host, domain)
+                _go_on(here, domain)
+
+
+def _go_on(here: dict, domain: dict) -> None:
+    """A guest that was asked to power off or reboot does so after a while."""
+    if not domain["ending"]:
+        return
+    domain["ending"]["ticks"] -= 1
+    if domain["ending"]["ticks"] > 0:
+        return
+    del here["xen"]["domains"][str(domain["id"])]
+    if domain["ending"]["how"] == "reboot":
+        domain.update(id=here["xen"]["next"], ending=None, time=0.0)
+        here["xen"]["domains"][str(domain["id"])] = domain
+        here["xen"]["next"] += 1
 
 
 def _count(world: World, host: str, domain: dict) -> None:

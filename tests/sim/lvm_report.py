@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
 
 from sim import blocks, sizes
 from sim.world import Refused, World
+
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Callable
+
+    Report = Callable[[World, list[tuple[str, str]], list[str]], tuple[int, str, str]]
 
 HEADS = {
     "lv_name": "LV", "vg_name": "VG", "lv_attr": "Attr", "lv_size": "LSize", "pool_lv": "Pool", "origin": "Origin", "data_percent": "Data%",
@@ -184,5 +189,4 @@ def pvs(world: World, options: list[tuple[str, str]], names: list[str]) -> tuple
     return 0, _report("pv", rows, fields, options), ""
 
 
-Report = Callable[[World, "list[tuple[str, str]]", "list[str]"], "tuple[int, str, str]"]
 REPORTS: dict[str, Report] = {"lvs": lvs, "vgs": vgs, "pvs": pvs}

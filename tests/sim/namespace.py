@@ -23,10 +23,10 @@ PRIVATE = (
     "/etc/drbd.d",
     "/root",
 )
-OWNED_BY_USER = ("/var/lib/one", "/var/lib/dnc", "/etc/drbd.d")
+OWNED_BY_USER = ("/var/lib/one", "/var/lib/dnc", "/etc/drbd.d", "/var/log/xen")
 SBIN_TOOLS = (
     "zfs", "zpool", "lvs", "lvcreate", "lvremove", "lvchange", "lvextend", "lvrename", "vgs", "pvs",
-    "drbdadm", "drbdsetup", "drbdmeta", "xl", "modprobe",
+    "drbdadm", "drbdsetup", "drbdmeta", "xl", "modprobe", "runuser",
 )  # fmt: skip
 BIN_TOOLS = ("sudo", "udevadm")
 REAL_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "overlay", "virtiofs", "9p", "f2fs")

@@ -38,7 +38,8 @@ def exchange(path: str, message: dict, descriptors: tuple = ()) -> dict:
         data = (json.dumps(message) + "\n").encode()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         sent = server.sendmsg([data], rights)
-        server.sendall(data[sent:])
+        if sent < len(data):
+            server.sendall(data[sent:])
         answer = b""
         while not answer.endswith(b"\n"):
             part = server.recv(65536)

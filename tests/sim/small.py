@@ -27,7 +27,9 @@ def sudo(world: World, argv: list[str]) -> None:
         os._exit(1)
     if not words:
         os._exit(0)
-    environment = dict(os.environ, **{PRIVILEGED: "1"})
+    kept = {key: value for key, value in os.environ.items() if key.startswith(("LC_", "LANG")) or key == "TERM"}
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment = {**kept, "PATH": path, "HOME": "/root", "USER": "root", "LOGNAME": "root", PRIVILEGED: "1"}
     for directory in ("",) if "/" in words[0] else ("/usr/local/sbin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"):
         try:
             os.execve(directory + words[0], words, environment)
@@ -35,6 +37,24 @@ def sudo(world: World, argv: list[str]) -> None:
             continue
     sys.stderr.write(f"sudo: {words[0]}: command not found\n")
     os._exit(1)
+
+
+def runuser(_world: World, argv: list[str]) -> None:
+    """Run the command as the named user, without root's privilege: never returns."""
+    words = argv[1:]
+    user = words[words.index("-u") + 1] if "-u" in words else "oneadmin"
+    command = words[words.index("--") + 1 :] if "--" in words else words[2:]
+    environment = {key: value for key, value in os.environ.items() if key != PRIVILEGED}
+    if os.geteuid() == 0 and user != "root":
+        import pwd
+
+        found = pwd.getpwnam(user)
+        os.setgid(found.pw_gid)
+        os.setuid(found.pw_uid)
+    elif os.environ.get(PRIVILEGED) != "1" and os.geteuid() != 0:
+        sys.stderr.write("runuser: may not be used by non-root users\n")
+        os._exit(1)
+    os.execvpe(command[0], command, environment)
 
 
 def run(world: World, argv: list[str]) -> tuple[int, str, str]:

@@ -5,12 +5,14 @@ Every host has its own part (pools, kernel, domains); what a host keeps on disk 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import time
-from typing import Any, Iterator
+
+TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
+if TYPE_CHECKING:
+    from typing import Any, Iterator
 
 LIVE = "/run/sim/live"
 MIB = 1 << 20
@@ -50,32 +52,34 @@ class World:
     def __init__(self, live: str = LIVE, host: str = "") -> None:
         self.live, self.host = live, host
         self.state: dict[str, Any] = {}
-        self._depth = 0
+        self._depth = self._umask = 0
         self._held: Any = None
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[dict[str, Any]]:
-        """Hold the farm's lock; the state is saved at the end, also when the tool refuses. May be nested."""
+    def open(self) -> World:
+        """For `with`: holds the farm's lock; the state is saved at the end, also when the tool refuses. May be nested."""
+        return self
+
+    def __enter__(self) -> dict[str, Any]:
         if self._depth == 0:
+            self._umask = os.umask(0)
             self._held = open(f"{self.live}/lock", "a")
             fcntl.flock(self._held, fcntl.LOCK_EX)
             with open(f"{self.live}/state.json") as file:
                 self.state = json.load(file)
         self._depth += 1
-        try:
-            yield self.state
-        finally:
-            self._depth -= 1
-            if self._depth == 0:
-                self.save()
-                self._held.close()
+        return self.state
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.save()
+            self._held.close()
+            os.umask(self._umask)
 
     def save(self) -> None:
         path = f"{self.live}/state.json"
         with open(path + ".new", "w") as file:
             json.dump(self.state, file)
-        with contextlib.suppress(PermissionError):
-            os.chmod(path + ".new", 0o666)
         os.replace(path + ".new", path)
 
     def of(self, host: str = "") -> dict[str, Any]:
