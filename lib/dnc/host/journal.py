@@ -14,6 +14,8 @@ INTENTS = "intents"
 UNFINISHED = "unfinished"
 # Far longer than any action runs; older marks stop nobody any more.
 _MARK_AGE_S = 7 * 86400.0
+# OpenNebula monitors datastores every five minutes.
+_FILL_AGE_S = 600.0
 
 
 class Journal:
@@ -63,6 +65,20 @@ class Journal:
     def clear_intent(self, name: str) -> None:
         """Two primaries are forbidden again."""
         self._files.remove(self._path(INTENTS, name))
+
+    def note_fill(self, pool: str, percent: float) -> None:
+        """How full a pool was when monitoring looked."""
+        self._files.write_record(self._fill_path(pool), {"percent": percent, "since": time.time()})
+
+    def last_fill(self, pool: str) -> Optional[float]:
+        """The fill of a pool in percent, if monitoring saw it within the last ten minutes."""
+        record = self._files.read_record(self._fill_path(pool))
+        if record is None or not 0 <= time.time() - float(record["since"]) < _FILL_AGE_S:
+            return None
+        return float(record["percent"])
+
+    def _fill_path(self, pool: str) -> str:
+        return f"{self._state}/fill-{pool.replace('/', '-').replace(':', '-')}.json"
 
     def note_unfinished(self, name: str, hosts: List[str]) -> None:
         """A removal did not reach these hosts; `dnc verify` and gc finish it."""

@@ -104,7 +104,8 @@ class Host:
         pool = self._pools.get(spec)
         if pool is None:
             around = Surroundings(
-                self.runner, self.patience, self.paths.devices, self.paths.sys_block, self.config.pool_fill_limit
+                self.runner, self.patience, self.paths.devices, self.paths.sys_block, self.config.pool_fill_limit,
+                self.journal.last_fill,
             )
             pool = self._pools[spec] = open_pool(spec, around)
         return pool

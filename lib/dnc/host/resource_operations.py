@@ -27,10 +27,16 @@ def survey(
     names = list(specs) if resources is None else resources
     return {
         "resources": {name: _seen(work, name, specs.get(name), statuses.get(name)) for name in names},
-        "pools": {str(spec): host.pool(spec).space().to_json() for spec in pools or ()},
+        "pools": {str(spec): _space(work, spec) for spec in pools or ()},
         "minors": list(host.minors.used()),
         "links": host.links.listing(vm_directory)[1] if vm_directory else {},
     }
+
+
+def _space(work: Work, spec: PoolSpec) -> Dict[str, int]:
+    space = work.host.pool(spec).space()
+    work.host.journal.note_fill(str(spec), space.fill)
+    return space.to_json()
 
 
 def _seen(work: Work, name: str, spec: Optional[ResourceSpec], status: Optional[ResourceStatus]) -> Dict[str, Any]:

@@ -79,7 +79,7 @@ class ThinPool:
 
     def create_volume(self, name: str, size: int, tags: Mapping[str, str]) -> Volume:
         """See Pool. LVM rounds up to whole extents, so the size is read from the device."""
-        refuse_when_full(self, self._around.fill_limit)
+        refuse_when_full(self, self._around, clone=False)
         self._run(lvm.create(self._group, self._pool, name, size, tags), name)
         return self._made(name, size)
 
@@ -91,7 +91,7 @@ class ThinPool:
 
     def clone_volume(self, origin: str, name: str, tags: Mapping[str, str]) -> Volume:
         """See Pool."""
-        refuse_when_full(self, self._around.fill_limit)
+        refuse_when_full(self, self._around, clone=True)
         size = existing(self, origin).bytes
         self._run(lvm.snapshot(self._group, origin, name, tags), name)
         return Volume(str(self.spec), name, size, self.device(name))

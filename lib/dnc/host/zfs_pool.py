@@ -67,13 +67,13 @@ class ZfsPool:
 
     def create_volume(self, name: str, size: int, tags: Mapping[str, str]) -> Volume:
         """See Pool. The answer does not wait for the device node."""
-        refuse_when_full(self, self._around.fill_limit)
+        refuse_when_full(self, self._around, clone=False)
         self._change(zfs.create(self._dataset(name), size, tags), name)
         return Volume(str(self.spec), name, size, self.device(name))
 
     def clone_volume(self, origin: str, name: str, tags: Mapping[str, str]) -> Volume:
         """See Pool."""
-        refuse_when_full(self, self._around.fill_limit)
+        refuse_when_full(self, self._around, clone=True)
         size = existing(self, origin).bytes
         self._snapshot(origin, name)
         try:
