@@ -1,4 +1,5 @@
 """How the machine reaches a host: ssh configurations, commands as root, free ports, clocks."""
+
 from __future__ import annotations
 
 import io
@@ -51,11 +52,19 @@ def write_ssh_configs(directory: Path, build: Path, ports: dict[str, int]) -> No
   ServerAliveInterval 10
 """
     frontend = "User oneadmin", f"  IdentityFile {keys / 'frontend'}\n" + common + "  ControlMaster no\n"
-    equipment = "User root", (f"  IdentityFile {keys / 'root'}\n" + common
-                              + f"  ControlMaster auto\n  ControlPath {directory}/ssh-%n\n  ControlPersist 600\n")
+    equipment = (
+        "User root",
+        (
+            f"  IdentityFile {keys / 'root'}\n"
+            + common
+            + f"  ControlMaster auto\n  ControlPath {directory}/ssh-%n\n  ControlPersist 600\n"
+        ),
+    )
     for name, (user, rest) in (("ssh_config", frontend), ("ssh_config.root", equipment)):
-        text = "".join(f"Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias {host}\n  {user}\n" + rest
-                       for host, port in ports.items())
+        text = "".join(
+            f"Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias {host}\n  {user}\n" + rest
+            for host, port in ports.items()
+        )
         (directory / name).write_text(text)
         (directory / name).chmod(0o644)
 
@@ -69,17 +78,23 @@ def _quote(word: str) -> str:
     return "'" + word.replace("'", "'\\''") + "'"
 
 
-def run_ssh(config: Path, host: str, argv: Sequence[str], *, data: str | bytes | None = None,
-            timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_ssh(
+    config: Path, host: str, argv: Sequence[str], *, data: str | bytes | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Run a command on a host; LabError when the host does not answer or `timeout` (seconds) passes."""
     raw = data.encode() if isinstance(data, str) else data
-    source = {"stdin": subprocess.DEVNULL} if raw is None else {"input": raw}
+    words = ssh_argv(config, host, argv)
     try:
-        done = subprocess.run(ssh_argv(config, host, argv), capture_output=True, timeout=timeout, **source)  # type: ignore[call-overload]
+        if raw is None:
+            done = subprocess.run(words, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        else:
+            done = subprocess.run(words, capture_output=True, timeout=timeout, input=raw)
     except FileNotFoundError:
         raise missing_tool("ssh") from None
     except subprocess.TimeoutExpired:
-        raise LabError(f"{host}: {argv[0]} did not end in {timeout:.0f} s", "run `lab/lab console " + host + "`") from None
+        raise LabError(
+            f"{host}: {argv[0]} did not end in {timeout:.0f} s", "run `lab/lab console " + host + "`"
+        ) from None
     out, err = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
     return subprocess.CompletedProcess(list(argv), done.returncode, out, err)
 
@@ -103,12 +118,18 @@ def wait_for_ssh(config: Path, host: str, timeout: float) -> None:
 
 def close_ssh(config: Path, host: str) -> None:
     """End the shared connection to a host, if there is one."""
-    subprocess.run(["ssh", "-F", str(config), "-O", "exit", host], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, timeout=20)
+    subprocess.run(
+        ["ssh", "-F", str(config), "-O", "exit", host],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=20,
+    )
 
 
 def archive(directory: Path) -> bytes:
     """A directory as a tar archive, everything owned by root."""
+
     def owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = 0
         entry.uname = entry.gname = "root"

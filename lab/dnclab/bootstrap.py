@@ -1,4 +1,5 @@
 """Debian trees from the mirror of this machine's own apt: the hosts' root file system and the builder."""
+
 from __future__ import annotations
 
 import os
@@ -11,8 +12,12 @@ from .errors import LabError
 
 SUITE = "trixie"
 COMPONENTS = "main contrib"
+# Part of the trees' hash: raise the number when a change below makes other trees from the same package lists.
+RECIPE = f"{SUITE} {COMPONENTS} 1"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
+# Name spaces of its own, and death with this process: a kill -9 of a build leaves neither a mount nor a process.
+ALONE = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child")
 BOOTSTRAP_SECONDS = 900.0
 DKMS_SECONDS = 1200.0
 
@@ -27,7 +32,9 @@ def mirror() -> str:
         address, origin, codename, component = line.split("|")
         if origin == "Debian" and component == "main" and "-" not in codename:
             return address
-    raise LabError("this machine's apt has no Debian main archive", "run `apt-get update` and check /etc/apt/sources.list")
+    raise LabError(
+        "this machine's apt has no Debian main archive", "run `apt-get update` and check /etc/apt/sources.list"
+    )
 
 
 def package_names(path: Path) -> list[str]:
@@ -48,19 +55,30 @@ def bootstrap(target: Path, packages: list[str], *, variant: str, log: Path) -> 
         raise LabError(f"{KEYRING} is missing", "run `apt-get install debian-archive-keyring`")
     with work_dir(target.name) as work:
         tree = work / "tree"
-        argv = ["unshare", "--mount", "--propagation", "private", "mmdebstrap", "--mode=root", f"--variant={variant}"]
+        argv = [*ALONE, "--mount-proc", "mmdebstrap", "--mode=root", f"--variant={variant}"]
         argv += [f"--components={COMPONENTS}", f"--keyring={KEYRING}", "--include=" + ",".join(packages)]
         argv += ['--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io"]
         argv += [f"--aptopt={setting}" for setting in proxy_settings()]
         argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-        run_logged([*argv, SUITE, str(tree), mirror()], log, step=f"bootstrap of {target.name}", timeout=BOOTSTRAP_SECONDS)
+        run_logged(
+            [*argv, SUITE, str(tree), mirror()], log, step=f"bootstrap of {target.name}", timeout=BOOTSTRAP_SECONDS
+        )
         tree.rename(target)
 
 
 def chrooted(tree: Path, *argv: str) -> list[str]:
     """argv that runs a command inside a tree, in name spaces of its own: a kill leaves no mount behind."""
-    inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={tree}", "--mount-proc"]
-    return [*inside, "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", *argv]
+    return [
+        *ALONE,
+        f"--root={tree}",
+        "--mount-proc",
+        "/usr/bin/env",
+        "-i",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL=C",
+        "HOME=/root",
+        *argv,
+    ]
 
 
 def kernel_version(tree: Path) -> str:

@@ -1,4 +1,5 @@
 """The build: from the mirror to the artifacts in build/<hash>/, cached under a hash of its inputs."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,17 +17,30 @@ from .errors import LabError
 from .guest_image import build_guest
 from .progress import Steps, console
 from .rootfs import HOST_SOURCE, build_rootfs
+from .state import load as load_state
 
 SPACE_BYTES = 8 << 30
-TOOLS = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "ssh", "ssh-keygen", "unshare", "zstd", "xz", "modinfo")
+TOOLS = (
+    "qemu-system-x86_64",
+    "qemu-img",
+    "mmdebstrap",
+    "mke2fs",
+    "ssh",
+    "ssh-keygen",
+    "unshare",
+    "setpriv",
+    "zstd",
+    "xz",
+    "modinfo",
+)
 # Inputs of the two bootstraps; the rest of host/, guest/ and these modules only matter to the last, quick step.
-TREE_INPUTS = ("host/packages.txt", "host/builder-packages.txt", "dnclab/bootstrap.py")
+TREE_INPUTS = ("host/packages.txt", "host/builder-packages.txt")
 IMAGE_INPUTS = ("host", "guest", "dnclab/bootstrap.py", "dnclab/kernel.py", "dnclab/rootfs.py", "dnclab/guest_image.py")
 
 
 def hash_of(inputs: tuple[str, ...]) -> str:
-    """A short hash over files (or all files of directories) below lab/, with their names and modes."""
-    digest = hashlib.sha256()
+    """A short hash over the suite and files (or all files of directories) below lab/, with their names."""
+    digest = hashlib.sha256(debian.RECIPE.encode())
     for name in inputs:
         top = LAB_SOURCE / name
         paths = sorted(path for path in top.rglob("*") if path.is_file()) if top.is_dir() else [top]
@@ -65,13 +79,17 @@ def build(*, fresh: bool = False, quiet: bool = False) -> Path:
     if is_built() and not fresh:
         return build_path()
     check_machine()
-    with locked("build", "a build of the lab"):
+    with locked("build", "a build of the lab", wait=True):
+        if is_built() and not fresh:
+            return build_path()
         left = clear_work()
         if left and not quiet:
             console.print(f"  an interrupted build left {left} work directories: removed", style="yellow")
+        final = build_path()  # named before the work: what is edited meanwhile belongs to the next build
         with Steps(quiet) as steps:
             trees, zfs = _trees(steps, fresh)
-            return _images(steps, trees, zfs)
+            _images(steps, trees, zfs, final)
+        return final
 
 
 def _trees(steps: Steps, fresh: bool) -> tuple[tuple[Path, Path], Path]:
@@ -103,13 +121,15 @@ def _trees(steps: Steps, fresh: bool) -> tuple[tuple[Path, Path], Path]:
     if versions[0] != versions[1]:
         for path in (rootfs, builder, zfs):
             remove_tree(path)
-        raise LabError(f"the mirror changed its kernel during the build ({versions[0]}, {versions[1]})", "repeat `lab/lab build`")
+        raise LabError(
+            f"the mirror changed its kernel during the build ({versions[0]}, {versions[1]})", "repeat `lab/lab build`"
+        )
     return (rootfs, builder), zfs
 
 
-def _images(steps: Steps, trees: tuple[Path, Path], zfs: Path) -> Path:
+def _images(steps: Steps, trees: tuple[Path, Path], zfs: Path, final: Path) -> None:
     """The artifacts, from the trees: quick; they appear under their final name only when complete."""
-    final, log = build_path(), cache_dir() / "build-images.log"
+    log = cache_dir() / "build-images.log"
     with work_dir("images") as work:
         result, guest = work / "result", work / "guest"
         result.mkdir(mode=0o755)
@@ -125,7 +145,18 @@ def _images(steps: Steps, trees: tuple[Path, Path], zfs: Path) -> Path:
         (result / "complete").write_text("")
         remove_tree(final)
         result.rename(final)
-    return final
+    remove_unused_builds(final)
+
+
+def remove_unused_builds(present: Path) -> None:
+    """Remove builds, with their saved states, that are neither the present one nor a lab's."""
+    used = {present.name}
+    for path in (cache_dir() / "labs").glob("*/state.json"):
+        state = load_state(path.parent)
+        used |= {state.build} if state else set()
+    for path in (cache_dir() / "build").iterdir():
+        if path.name not in used:
+            remove_tree(path)
 
 
 def side_by_side(*jobs: Callable[[], None]) -> None:

@@ -1,4 +1,5 @@
 """Where the lab keeps things: DNC_LAB_DIR (default /var/cache/dnc-lab), readable by the unprivileged frontend."""
+
 from __future__ import annotations
 
 import fcntl
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from .command import capture
 from .errors import LabError
+from .progress import console
 
 LAB_SOURCE = Path(__file__).resolve().parent.parent
 REPOSITORY = LAB_SOURCE.parent
@@ -30,15 +32,18 @@ def cache_dir() -> Path:
 
 @contextmanager
 def locked(name: str, doing: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the cache's lock `name`; without `wait` a lock held elsewhere is a LabError naming what is `doing` it."""
+    """Hold the cache's lock `name`. If it is held: with `wait` say so and wait, else LabError; both name the holder."""
     path = cache_dir() / f"{name}.lock"
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise LabError(f"{doing} is already under way ({holder})", "wait for it to end, then repeat") from None
+            if not wait:
+                raise LabError(f"{doing} is already under way ({holder})", "wait for it to end, then repeat") from None
+            console.print(f"  {doing} is already under way ({holder}): waiting for it", style="yellow")
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()}")
@@ -64,7 +69,7 @@ def remove_tree(directory: Path) -> None:
     for point in mounts_below(directory):
         capture(["umount", "--lazy", point])
     if mounts_below(directory):
-        raise LabError(f"{directory} still has something mounted below it", f"unmount {mounts_below(directory)[0]} by hand")
+        raise LabError(f"{directory} has something mounted below it", f"unmount {mounts_below(directory)[0]} by hand")
     if directory.is_dir() and not directory.is_symlink():
         shutil.rmtree(directory)
     else:
@@ -72,7 +77,7 @@ def remove_tree(directory: Path) -> None:
 
 
 def clear_work() -> int:
-    """Remove what an interrupted build left behind; returns how many work directories there were. Needs the build lock."""
+    """Remove what an interrupted build left; returns how many directories there were. Needs the build lock."""
     left = list((cache_dir() / "work").iterdir())
     for directory in left:
         remove_tree(directory)

@@ -1,4 +1,5 @@
 """The command line: lab/lab COMMAND."""
+
 from __future__ import annotations
 
 import os
@@ -31,14 +32,17 @@ def cli() -> None:
 
 def timed(doing: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Print how long a command took."""
+
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def inner(*args: Any, **options: Any) -> None:
             start = time.monotonic()
             function(*args, **options)
             console.print(f"{doing}: [bold]{time.monotonic() - start:.1f} s[/bold]")
+
         inner.__name__, inner.__doc__ = function.__name__, function.__doc__
         inner.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
         return inner
+
     return wrap
 
 
@@ -130,7 +134,14 @@ def console_command(name: str, machine: str) -> None:
         return
     for host in lab.running():
         if lab.root(host, ["xl", "domid", machine], check=False).returncode == 0:
-            argv = ["ssh", "-F", str(lab.root_config), "-tt", host, *access.ssh_argv(lab.root_config, host, ["xl", "console", machine])[5:]]
+            argv = [
+                "ssh",
+                "-F",
+                str(lab.root_config),
+                "-tt",
+                host,
+                *access.ssh_argv(lab.root_config, host, ["xl", "console", machine])[5:],
+            ]
             os.execvp(argv[0], argv)
     raise LabError(f"no host runs a guest {machine!r}", "run `lab/lab ssh node1 xl list`")
 

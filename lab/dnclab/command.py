@@ -1,4 +1,5 @@
 """Running the machine's programs: argv lists, output kept in a log, one clear line when one fails."""
+
 from __future__ import annotations
 
 import subprocess
@@ -16,6 +17,8 @@ PACKAGE_OF = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "modinfo": "kmod",
     "zstd": "zstd",
     "xz": "xz-utils",
 }
@@ -53,13 +56,21 @@ def explain_failure(step: str, tool: str, status: int, log: Path, start: int) ->
         text = file.read().decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if "No space left on device" in text:
-        return LabError(f"{step}: no space left on the device", "free 10 GiB or set DNC_LAB_DIR to a larger file system")
+        return LabError(
+            f"{step}: no space left on the device", "free 10 GiB or set DNC_LAB_DIR to a larger file system"
+        )
     for line in lines:
         if "Unable to locate package" in line or "has no installation candidate" in line:
-            return LabError(f"{step}: {line}", "the mirror of this machine's apt does not offer it; check `apt-get indextargets`")
+            return LabError(
+                f"{step}: {line}", "the mirror of this machine's apt does not offer it; check `apt-get indextargets`"
+            )
         if "Failed to fetch" in line or "Could not resolve" in line or "404  Not Found" in line:
-            return LabError(f"{step}: a package cannot be fetched: {line}", "check the network and `apt-get update`, then repeat")
-    last = next((line for line in reversed(lines) if line.startswith(("E:", "error", "Error"))), lines[-1] if lines else "")
+            return LabError(
+                f"{step}: a package cannot be fetched: {line}", "check the network and `apt-get update`, then repeat"
+            )
+    last = next(
+        (line for line in reversed(lines) if line.startswith(("E:", "error", "Error"))), lines[-1] if lines else ""
+    )
     return LabError(f"{step}: {tool} ended with status {status}: {last}", f"see {log}")
 
 

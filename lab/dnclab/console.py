@@ -1,4 +1,5 @@
 """An interactive session on a host's serial console."""
+
 from __future__ import annotations
 
 import os
@@ -20,7 +21,9 @@ def attach(path: Path) -> None:
     try:
         line.connect(str(path))
     except OSError as error:
-        raise LabError(f"{path.parent.name}: its console does not answer ({error.strerror})", "run `lab/lab status`") from None
+        raise LabError(
+            f"{path.parent.name}: its console does not answer ({error.strerror})", "run `lab/lab status`"
+        ) from None
     print(f"console of {path.parent.name}: Enter for a shell, Ctrl-] leaves\r", file=sys.stderr)
     before = termios.tcgetattr(0) if sys.stdin.isatty() else None
     try:
@@ -35,8 +38,8 @@ def attach(path: Path) -> None:
 
 def _exchange(line: socket.socket) -> None:
     while True:
-        ready = select.select([0, line], [], [])[0]
-        if line in ready:
+        ready = select.select([0, line.fileno()], [], [])[0]
+        if line.fileno() in ready:
             data = line.recv(65536)
             if not data:
                 return

@@ -1,4 +1,5 @@
 """Reading the guest's counter from a disk image: which ticks reached the disk, which are torn or missing."""
+
 from __future__ import annotations
 
 import io
@@ -118,7 +119,8 @@ def examine(ring: bytes) -> Counter:
     first = max(1, last - slots + 1)
     holes = tuple(tick for tick in range(first, last + 1) if tick not in found)
     backwards = sum(
-        1 for tick, record in found.items()
+        1
+        for tick, record in found.items()
         if (after := found.get(tick + 1)) and after.boot == record.boot and after.milliseconds < record.milliseconds
     )
     return Counter(first, last, slots, holes, tuple(torn), len({record.boot for record in found.values()}), backwards)

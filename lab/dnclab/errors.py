@@ -1,4 +1,5 @@
 """The one error that the lab shows to a person: a line, and the next step."""
+
 from __future__ import annotations
 
 

@@ -1,4 +1,5 @@
 """The golden state: all hosts frozen (disks and memory) right after the first boot, shared by all labs of a build."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

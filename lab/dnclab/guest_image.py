@@ -1,6 +1,8 @@
 """The guest: kernel, initramfs with its counter, and a partitioned disk image with a boot loader of its own."""
+
 from __future__ import annotations
 
+import gzip
 import shutil
 import struct
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 from .bootstrap import chrooted, kernel_version
 from .cache import LAB_SOURCE
 from .command import run_logged
-from .kernel import Modules, cpio, unpack_module
+from .kernel import Modules, cpio, unpack_module, vmlinux
 
 GUEST_SOURCE = LAB_SOURCE / "guest"
 SECTOR = 512
@@ -51,7 +53,7 @@ def guest_initramfs(tree: Path, counter: bytes, work: Path) -> bytes:
     for group, names in module_groups().items():
         files = [unpack_module(path, top / "modules") for path in modules.closure(names)]
         (top / f"order.{group}").write_text("".join(f"{name}\n" for name in files))
-    return cpio(top)
+    return gzip.compress(cpio(top), 6, mtime=0)
 
 
 def module_groups() -> dict[str, list[str]]:
@@ -66,6 +68,7 @@ def module_groups() -> dict[str, list[str]]:
 
 def partition_table(boot_code: bytes) -> bytes:
     """A boot sector: GRUB's code and two Linux partitions, the first one active."""
+
     def entry(active: bool, start: int, count: int) -> bytes:
         beyond_chs = b"\xfe\xff\xff"
         return struct.pack("<B3sB3sII", 0x80 if active else 0, beyond_chs, 0x83, beyond_chs, start, count)
@@ -96,6 +99,8 @@ def build_guest(tree: Path, builder: Path, target: Path, work: Path, log: Path) 
     (top / "boot/grub").mkdir(parents=True)
     shutil.copy(kernel, top / "boot/vmlinuz")
     shutil.copy(initrd, top / "boot/initrd")
+    vmlinux(kernel, work / "guest-vmlinux")
+    (top / "boot/vmlinux.gz").write_bytes(gzip.compress((work / "guest-vmlinux").read_bytes(), 6, mtime=0))
     shutil.copy(GUEST_SOURCE / "grub.cfg", top / "boot/grub/grub.cfg")
     filesystem = work / "guest-boot.ext4"
     with filesystem.open("wb") as file:

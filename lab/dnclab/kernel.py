@@ -1,4 +1,5 @@
 """Kernel pieces: the ELF inside a bzImage, module lists, initramfs archives."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """A lab: two or three real Xen hosts in QEMU, their saved state, power and links."""
+
 from __future__ import annotations
 
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from . import access, golden, qemu, state, switch
 from .build import build, build_path, side_by_side
-from .cache import REPOSITORY, cache_dir, locked, remove_tree
+from .cache import LAB_SOURCE, REPOSITORY, cache_dir, locked, remove_tree
 from .errors import LabError
 from .progress import Steps
 from .rootfs import MAX_HOSTS
@@ -18,13 +19,7 @@ BOOT_SECONDS = 180.0
 RESUME_SECONDS = 60.0
 PREPARE_SECONDS = 120.0
 MEMORY_PER_HOST_MIB = qemu.MEMORY_MIB + 512
-# Constant text, run on a host that has booted from empty disks for the first time.
-MAKE_POOLS = """set -e
-pvcreate -q -y /dev/vdb; vgcreate -q -y vg0 /dev/vdb
-lvcreate -q -y --type thin-pool -L 7G --poolmetadatasize 64M -Zy -n pool vg0
-zpool create -f -m none -o ashift=12 -O compression=lz4 -O atime=off tank /dev/vdc
-zfs create tank/dnc
-udevadm settle; sync"""
+MAKE_POOLS = LAB_SOURCE / "host/make-pools"
 
 
 class Lab:
@@ -50,7 +45,7 @@ class Lab:
         return tuple(f"node{number}" for number in range(1, self.state.hosts + 1))
 
     @property
-    def build(self) -> Path:
+    def artifacts(self) -> Path:
         """Artifacts that this lab's hosts were started from."""
         return cache_dir() / "build" / self.state.build
 
@@ -67,7 +62,7 @@ class Lab:
     @property
     def guest_image(self) -> Path:
         """The guest's raw disk image; guest.qcow2, guest-vmlinuz and guest-initrd are beside it."""
-        return self.build / "guest.raw"
+        return self.artifacts / "guest.raw"
 
     def running(self) -> dict[str, int]:
         """Hosts whose QEMU runs, with its process id."""
@@ -150,13 +145,27 @@ class Lab:
 
     # ---- commands
 
-    def root(self, host: str, argv: Sequence[str], *, check: bool = True, input: str | bytes | None = None,
-             timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run a command as root on a host (equipment only). `timeout` in seconds; `check` makes a failure a LabError."""
+    def root(
+        self,
+        host: str,
+        argv: Sequence[str],
+        *,
+        check: bool = True,
+        input: str | bytes | None = None,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as root on a host (equipment only). `timeout` in seconds; `check`: a failure is a LabError."""
         return self._run(self.root_config, host, argv, check, input, timeout)
 
-    def oneadmin(self, host: str, argv: Sequence[str], *, check: bool = True, input: str | bytes | None = None,
-                 timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def oneadmin(
+        self,
+        host: str,
+        argv: Sequence[str],
+        *,
+        check: bool = True,
+        input: str | bytes | None = None,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command as oneadmin on a host, over the frontend's key."""
         return self._run(self.ssh_config, host, argv, check, input, timeout)
 
@@ -166,8 +175,10 @@ class Lab:
             text = (self.directory / name / "serial.log").read_text(errors="replace")
             return "\n".join(text.splitlines()[-lines:])
         # The newest log wins: a migrated guest goes on in guest-NAME--incoming.log of the other host.
-        script = ('for f in /var/log/xen/console/guest-"$1".log /var/log/xen/console/guest-"$1"--incoming.log; do '
-                  '[ -f "$f" ] && stat -c "%Y %n" "$f"; done; true')
+        script = (
+            'for f in /var/log/xen/console/guest-"$1".log /var/log/xen/console/guest-"$1"--incoming.log; do '
+            '[ -f "$f" ] && stat -c "%Y %n" "$f"; done; true'
+        )
         newest = (0, "", "")
         for host in self.running():
             for line in self.root(host, ["sh", "-c", script, "sh", name]).stdout.splitlines():
@@ -179,8 +190,9 @@ class Lab:
 
     # ---- inside
 
-    def _run(self, config: Path, host: str, argv: Sequence[str], check: bool, data: str | bytes | None,
-             timeout: float) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, config: Path, host: str, argv: Sequence[str], check: bool, data: str | bytes | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
         self._known(host)
         done = access.run_ssh(config, host, argv, data=data, timeout=timeout)
         if check and done.returncode != 0:
@@ -199,8 +211,10 @@ class Lab:
             peer = self.directory / f"node{3 - number}" / "link.sock"
         else:
             peer = switch.port_socket(self.directory, host)
-        accelerator = (self.build / "accelerator").read_text().strip()
-        return qemu.HostPlan(number, self.directory / host, self.build, current.ports[host], (own, peer), accelerator)
+        accelerator = (self.artifacts / "accelerator").read_text().strip()
+        return qemu.HostPlan(
+            number, self.directory / host, self.artifacts, current.ports[host], (own, peer), accelerator
+        )
 
     def _start(self, hosts: int, cold: bool) -> None:
         check_memory(hosts)
@@ -209,8 +223,8 @@ class Lab:
             names = [f"node{number}" for number in range(1, hosts + 1)]
             ports = {name: access.free_port(old.ports.get(name) if old else None) for name in names}
             state.save(self.directory, state.State(build_path().name, hosts, ports))
-            access.write_ssh_configs(self.directory, self.build, ports)
-            saved = golden.path(self.build, hosts)
+            access.write_ssh_configs(self.directory, self.artifacts, ports)
+            saved = golden.path(self.artifacts, hosts)
             if cold or not golden.exists(saved):
                 self._cold_boot(steps)
                 if not golden.exists(saved):
@@ -236,7 +250,7 @@ class Lab:
                 qemu.start(self._plan(host), resume=False)
             self._on_each(lambda host: self._wait_until_up(host, 0))
         with steps.step("pools"):
-            self._on_each(lambda host: self.root(host, ["sh", "-c", MAKE_POOLS], timeout=PREPARE_SECONDS))
+            self._on_each(lambda host: self.root(host, ["sh"], input=MAKE_POOLS.read_text(), timeout=PREPARE_SECONDS))
 
     def _resume(self) -> None:
         switch.ensure(self.directory, self.hosts)
@@ -323,7 +337,10 @@ def check_memory(hosts: int) -> None:
     free = int(fields["MemAvailable"].split()[0]) // 1024
     needed = hosts * MEMORY_PER_HOST_MIB
     if free < needed:
-        raise LabError(f"{free} MiB of memory are free, {hosts} hosts need {needed} MiB", "stop something (another lab?), then repeat")
+        raise LabError(
+            f"{free} MiB of memory are free, {hosts} hosts need {needed} MiB",
+            "stop something (another lab?), then repeat",
+        )
 
 
 def labs() -> list[Lab]:

@@ -1,4 +1,5 @@
 """Progress of long work: a spinner on a terminal, one line a finished step elsewhere, each with its time."""
+
 from __future__ import annotations
 
 import time

@@ -1,4 +1,5 @@
 """QEMU: the command line of a host, its monitor, its processes."""
+
 from __future__ import annotations
 
 import hashlib
@@ -22,8 +23,9 @@ DISKS = ("root", "thin", "zfs")
 DATA_BYTES = 8 << 30
 SNAPSHOT = "golden"
 XEN_ARGS = (
-    f"dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M dom0_max_vcpus=1 com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=warning"
-    " spec-ctrl=no xpti=off pv-l1tf=off pcid=0 smap=0 smep=0 cpufreq=none cpuidle=0 ucode=no no-real-mode edd=off vga=none"
+    f"dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M dom0_max_vcpus=1 com1=115200,8n1 console=com1"
+    " loglvl=warning guest_loglvl=warning spec-ctrl=no xpti=off pv-l1tf=off pcid=0 smap=0 smep=0"
+    " cpufreq=none cpuidle=0 ucode=no no-real-mode edd=off vga=none"
 )
 DOM0_ARGS = (
     "root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off nowatchdog audit=0 apparmor=0"
@@ -56,8 +58,22 @@ def machine_argv(accelerator: str) -> list[str]:
         cpu = ["-accel", "kvm", "-cpu", "host"]
     else:
         cpu = ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64,+npt"]
-    return ["qemu-system-x86_64", "-M", "pc", *cpu, "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config",
-            "-vga", "none", "-display", "none"]
+    return [
+        "qemu-system-x86_64",
+        "-M",
+        "pc",
+        *cpu,
+        "-smp",
+        "1",
+        "-m",
+        str(MEMORY_MIB),
+        "-nodefaults",
+        "-no-user-config",
+        "-vga",
+        "none",
+        "-display",
+        "none",
+    ]
 
 
 def host_argv(plan: HostPlan, *, resume: bool) -> list[str]:
@@ -66,8 +82,13 @@ def host_argv(plan: HostPlan, *, resume: bool) -> list[str]:
     argv = machine_argv(plan.accelerator)
     argv += ["-name", plan.name, "-kernel", str(build / "xen"), "-append", XEN_ARGS]
     argv += ["-initrd", f"{build / 'vmlinux'} {DOM0_ARGS} lab.node={number},{build / 'initrd'}"]
-    argv += ["-chardev", f"socket,id=console,path={plan.directory / 'console.sock'},server=on,wait=off,"
-                         f"logfile={plan.directory / 'serial.log'},logappend=on", "-serial", "chardev:console"]
+    argv += [
+        "-chardev",
+        f"socket,id=console,path={plan.directory / 'console.sock'},server=on,wait=off,"
+        f"logfile={plan.directory / 'serial.log'},logappend=on",
+        "-serial",
+        "chardev:console",
+    ]
     argv += ["-qmp", f"unix:{plan.directory / 'monitor.sock'},server=on,wait=off"]
     for index, kind in enumerate(DISKS):
         # writeback: what a host flushed survives a kill of QEMU, what it did not may be lost, as with a real power cut
@@ -109,8 +130,9 @@ def start(plan: HostPlan, *, resume: bool) -> None:
     with log.open("w") as out:
         try:
             # A daemon keeps its standard error open until it is ready, so the file and not a pipe takes it.
-            status = subprocess.run(host_argv(plan, resume=resume), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                    timeout=60).returncode
+            status = subprocess.run(
+                host_argv(plan, resume=resume), stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=60
+            ).returncode
         except FileNotFoundError:
             raise missing_tool("qemu-system-x86_64") from None
         except subprocess.TimeoutExpired:
@@ -118,9 +140,13 @@ def start(plan: HostPlan, *, resume: bool) -> None:
     if status != 0:
         text = " ".join(log.read_text().split())
         if "Could not set up host forwarding rule" in text:
-            raise LabError(f"{plan.name}: port {plan.ssh_port} on 127.0.0.1 is taken", "repeat `lab/lab up`: it picks another")
+            raise LabError(
+                f"{plan.name}: port {plan.ssh_port} on 127.0.0.1 is taken", "repeat `lab/lab up`: it picks another"
+            )
         if "Cannot allocate memory" in text or "cannot set up guest memory" in text:
-            raise LabError(f"{plan.name}: not enough memory for a host of {MEMORY_MIB} MiB", "stop something, or use fewer hosts")
+            raise LabError(
+                f"{plan.name}: not enough memory for a host of {MEMORY_MIB} MiB", "stop something, or use fewer hosts"
+            )
         raise LabError(f"{plan.name}: QEMU did not start: {text[-300:]}", f"see {log}")
 
 
@@ -152,7 +178,9 @@ def await_end(directory: Path, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while (pid := pid_of(directory)) is not None:
         if time.monotonic() > deadline:
-            raise LabError(f"{directory.name}: QEMU (process {pid}) did not end in {timeout:.0f} s", "look at it with ps")
+            raise LabError(
+                f"{directory.name}: QEMU (process {pid}) did not end in {timeout:.0f} s", "look at it with ps"
+            )
         time.sleep(0.02)
 
 
@@ -166,7 +194,9 @@ class Monitor:
         try:
             self._socket.connect(str(directory / "monitor.sock"))
         except OSError as error:
-            raise LabError(f"{self.name}: its QEMU does not answer ({error.strerror})", "run `lab/lab status`") from None
+            raise LabError(
+                f"{self.name}: its QEMU does not answer ({error.strerror})", "run `lab/lab status`"
+            ) from None
         self._lines = self._socket.makefile("rb")
         self._lines.readline()
         self.execute("qmp_capabilities")

@@ -1,4 +1,5 @@
 """A host's root disk: the bootstrapped tree, fitted for the lab, as one ext4 image."""
+
 from __future__ import annotations
 
 import os
@@ -41,7 +42,9 @@ def install_zfs(tree: Path, zfs_modules: Path, version: str) -> None:
         unpack_module(path, target)
     magic = capture(["modinfo", "-F", "vermagic", str(target / "zfs.ko")]).split()[0]
     if magic != version:
-        raise LabError(f"the ZFS modules are for kernel {magic}, the hosts have {version}", "run `lab/lab build --fresh`")
+        raise LabError(
+            f"the ZFS modules are for kernel {magic}, the hosts have {version}", "run `lab/lab build --fresh`"
+        )
 
 
 def prune_modules(tree: Path, version: str, log: Path) -> None:
@@ -74,8 +77,21 @@ def add_users(tree: Path, keys: Path, log: Path) -> None:
     """User oneadmin as OpenNebula makes it, and the authorized keys of oneadmin and root."""
     for argv in (
         ["/usr/sbin/groupadd", "-g", str(ONEADMIN_ID), "oneadmin"],
-        ["/usr/sbin/useradd", "-u", str(ONEADMIN_ID), "-g", "oneadmin", "-G", "disk,adm", "-d", "/var/lib/one",
-         "-m", "-s", "/bin/bash", "oneadmin"],
+        [
+            "/usr/sbin/useradd",
+            "-u",
+            str(ONEADMIN_ID),
+            "-g",
+            "oneadmin",
+            "-G",
+            "disk,adm",
+            "-d",
+            "/var/lib/one",
+            "-m",
+            "-s",
+            "/bin/bash",
+            "oneadmin",
+        ],
         ["/usr/sbin/usermod", "-p", "*", "oneadmin"],
     ):
         run_logged(chrooted(tree, *argv), log, step="user oneadmin", timeout=60)

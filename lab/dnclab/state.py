@@ -1,4 +1,5 @@
 """What a lab remembers between commands: labs/<name>/state.json."""
+
 from __future__ import annotations
 
 import json

@@ -2,6 +2,7 @@
 
 Each host has a datagram socket (labs/<name>/nodeN/link.sock) and the switch one for each host; a frame is a datagram.
 """
+
 from __future__ import annotations
 
 import os
@@ -46,13 +47,21 @@ def ensure(directory: Path, hosts: Sequence[str], timeout: float = 10) -> None:
     for host in hosts:
         port_socket(directory, host).unlink(missing_ok=True)
     environment = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parent.parent))
-    process = subprocess.Popen([sys.executable, "-m", "dnclab.switch", str(directory), *hosts], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dnclab.switch", str(directory), *hosts],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
     _pid_file(directory).write_text(f"{process.pid}\n")
     deadline = time.monotonic() + timeout
     while not all(port_socket(directory, host).exists() for host in hosts):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise LabError(f"the switch of lab {directory.name} did not start in {timeout:.0f} s", "run `lab/lab down`, then up")
+            raise LabError(
+                f"the switch of lab {directory.name} did not start in {timeout:.0f} s", "run `lab/lab down`, then up"
+            )
         time.sleep(0.02)
 
 
