@@ -18,6 +18,8 @@ from sim.namespace import CLIENT, write_program
 
 ONEADMIN = 9869
 GIB = 1 << 30
+# Notes that stay by design: who gave up what and when, and the last known fill of a pool.
+KEPT = ("/var/lib/dnc/given-up/", "/var/lib/dnc/fill-", "/var/lib/dnc/locks/")
 INFRASTRUCTURE = {"zfs": {"tank", "tank/dnc"}, "lvm": {"pool"}}
 
 
@@ -220,7 +222,7 @@ class SimFarm:
                 links = [name for name in os.listdir(place) if os.path.islink(f"{place}/{name}")]
                 for name in sorted({*files, *links}):
                     shown = f"{directory}{place[len(top) :]}/{name}"
-                    if not shown.endswith(("global_common.conf", ".lock")):
+                    if not shown.endswith(("global_common.conf", ".lock")) and not shown.startswith(KEPT):
                         names.append(f"file {shown}")
         return names
 

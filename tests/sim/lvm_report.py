@@ -21,7 +21,7 @@ HEADS = {
     "vg_extent_count": "#Ext", "vg_free_count": "Free", "pv_name": "PV", "pv_fmt": "Fmt", "pv_attr": "Attr",
     "pv_size": "PSize", "pv_free": "PFree", "lv_time": "CTime", "lv_active": "Active", "lv_device_open": "DevOpen",
     "lv_health_status": "Health", "lv_kernel_major": "KMaj", "lv_metadata_size": "MSize", "lv_full_name": "LV", "vg_tags": "VG Tags",
-    "lv_layout": "Layout", "lv_role": "Role", "lv_when_full": "WhenFull",
+    "lv_layout": "Layout", "lv_role": "Role", "lv_when_full": "WhenFull", "zero": "Zero",
 }  # fmt: skip
 SHORT = {
     "name": "lv_name",
@@ -64,6 +64,7 @@ def _lv(world: World, group: str, name: str) -> dict[str, object]:
         "lv_tags": ",".join(sorted(volume["tags"])), "lv_path": "" if volume["kind"] == "pool" else f"/dev/{group}/{name}",
         "lv_time": time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(volume.get("created", 0))),
         "lv_active": "active" if volume.get("active", True) else "", "lv_device_open": "open" if opened else "",
+        "zero": "zero" if volume["kind"] == "pool" else "",
         "lv_health_status": "out_of_data" if attributes[-2] == "D" else "", "lv_full_name": f"{group}/{name}",
         "lv_metadata_size": 4 << 20 if volume["kind"] == "pool" else "", "lv_layout": "thin,pool" if volume["kind"] == "pool" else "thin,sparse",
     }  # fmt: skip
