@@ -14,8 +14,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from . import counts, imports
+from . import clones, counts, imports, throughput
 from .results import Row, Verdict, not_run, to_json
+from .stand import Stand
 from .table import show_table
 from .timing import CannotMeasure
 
@@ -25,11 +26,11 @@ EXIT_NOT_RUN = 2  # something could not be measured, though it was asked for
 
 @dataclass(frozen=True)
 class Part:
-    """Rows measured together. `measure(repeat, progress)` gives them; `needs_lab` when two hosts are needed."""
+    """Rows measured together. `measure(repeat, progress, stand)` gives them; `needs_lab` when it uses the stand."""
 
     name: str
     about: str
-    measure: Callable[[int, Callable[[str], None]], list[Row]]
+    measure: Callable[[int, Callable[[str], None], Stand], list[Row]]
     repeat: int
     needs_lab: bool = False
 
@@ -37,6 +38,9 @@ class Part:
 PARTS = (
     Part("imports", "imports of each driver action over bare Python", imports.measure, repeat=11),
     Part("counts", "sessions, questions, processes of actions, simulated farm", counts.measure, repeat=1),
+    Part("clone", "driver time of TM clone against the raw commands", clones.against_raw, repeat=3, needs_lab=True),
+    Part("size", "clone time against image size", clones.against_size, repeat=3, needs_lab=True),
+    Part("import", "import throughput against dd", throughput.measure, repeat=1, needs_lab=True),
 )
 
 ONLY_HELP = f"Only this part; may be given again. {'; '.join(f'{part.name}: {part.about}' for part in PARTS)}."
@@ -57,10 +61,13 @@ def bench(no_lab: bool, only: Sequence[str], repeat: int | None, json_file: Path
     progress = Console(stderr=True, highlight=False)
     begun = time.monotonic()
     rows: list[Row] = []
-    for part in chosen:
-        if no_lab and part.needs_lab:
-            continue
-        rows += run_part(part, repeat or part.repeat, progress)
+    stand = Stand()
+    try:
+        for part in chosen:
+            if not (no_lab and part.needs_lab):
+                rows += run_part(part, repeat or part.repeat, progress, stand)
+    finally:
+        stand.stop()
     show_table(rows)
     progress.print(f"measured in {time.monotonic() - begun:.0f} s", style="dim")
     if json_file is not None:
@@ -68,14 +75,16 @@ def bench(no_lab: bool, only: Sequence[str], repeat: int | None, json_file: Path
     sys.exit(status_of(rows))
 
 
-def run_part(part: Part, repeat: int, progress: Console) -> list[Row]:
+def run_part(part: Part, repeat: int, progress: Console, stand: Stand) -> list[Row]:
     """The rows of a part; a part that cannot run at all is one row that says why."""
     with progress.status(part.about) as status:
         begun = time.monotonic()
         try:
-            rows = part.measure(repeat, lambda text: status.update(f"{part.name}: {text}"))
+            rows = part.measure(repeat, lambda text: status.update(f"{part.name}: {text}"), stand)
         except CannotMeasure as error:
             rows = [not_run(part.name, part.about, error)]
+        except Exception as error:  # the other rows are still worth showing
+            rows = [not_run(part.name, part.about, f"{type(error).__name__}: {error}")]
     progress.print(f"  {part.about:<66} {time.monotonic() - begun:6.1f} s", style="dim")
     return rows
 

@@ -43,7 +43,7 @@ EXPECTED: tuple[Expectation, ...] = (
 )
 
 
-def measure(_repeat: int, progress: Callable[[str], None]) -> list[Row]:
+def measure(_repeat: int, progress: Callable[[str], None], _stand: object = None) -> list[Row]:
     """Counted once: they do not vary. Raises CannotMeasure when the farm cannot be made here."""
     with simulated() as (cloud, counting):
         source = cloud.location / "image.raw"

@@ -49,7 +49,7 @@ def agent_command() -> tuple[str, ...]:
     return (PYTHON, "-I", str(LIB / "dnc-agent"))
 
 
-def measure(repeat: int, progress: Callable[[str], None]) -> list[Row]:
+def measure(repeat: int, progress: Callable[[str], None], _stand: object = None) -> list[Row]:
     """One row an action, one for the agent, and one for lxml, which actions with a document load when they parse it."""
     rows = []
     commands = [(f"{family} {module}", import_command(family, module)) for family, module in actions()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 NOTE_LENGTH = 240  # of what a tool said, the end
+SINGULAR = {"processes": "process", "sessions": "session", "questions": "question"}  # counts, without decimals
 FORMAT = 1  # raised when a reader of an older file would misread a newer one
 
 
@@ -63,13 +64,13 @@ class Row:
 
 def show(value: float, unit: str) -> str:
     """A number with its unit, with as many digits as make sense: counts have none."""
-    if value == int(value) and unit in ("", "processes", "sessions", "questions"):
+    if value == int(value) and (not unit or unit in SINGULAR):
         text = str(int(value))
     elif abs(value) >= 100:
         text = f"{value:.0f}"
     else:
         text = f"{value:.2f}" if unit in ("s", "times") else f"{value:.1f}"
-    return f"{text} {unit}".strip()
+    return f"{text} {SINGULAR[unit] if text == '1' and unit in SINGULAR else unit}".strip()
 
 
 def not_run(group: str, what: str, why: object) -> Row:

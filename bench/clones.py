@@ -1,0 +1,89 @@
+"""TM clone on the two real hosts: against the raw commands that it needs, and against the size of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import raw_clone
+from .results import Row, median, not_run
+from .stand import Stand, clone_lines, image_of, transfer
+from .timing import CannotMeasure
+
+BACKENDS = ("zfs", "thin")
+RATIO_BUDGET = 1.3
+SIZES_GB = (1, 8, 64)
+# "Same time" as a number: what repeated clones of one image differ by on a busy two-core machine.
+SAME_TIME = 1.25
+RAW_IMAGE_MIB = 64
+
+
+def against_raw(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
+    """The driver and the raw commands in turns, on the same image, on each backend. Raises CannotMeasure."""
+    rows = []
+    for backend in BACKENDS:
+        what = f"driver / raw commands, {backend}"
+        try:
+            rows += _against_raw(stand.stage, backend, repeat, progress)
+        except CannotMeasure as error:
+            rows.append(not_run("clone", what, error))
+    return rows
+
+
+def _against_raw(stage: Any, backend: str, repeat: int, progress: Callable[[str], None]) -> list[Row]:
+    image = image_of(stage, backend, f"raw-{backend}", size_mb=RAW_IMAGE_MIB)
+    _, clone, delete = clone_lines(stage, image)
+    make = raw_clone.make_steps(backend, image.source, stage.lab.hosts)
+    remove = raw_clone.remove_steps(backend, image.source)
+    driver: list[float] = []
+    raw: list[float] = []
+    for turn in range(repeat + 1):
+        progress(f"{backend}: driver and raw commands, {turn} of {repeat}")
+        seconds = (transfer(stage, clone), raw_clone.on_all(stage.lab, make))
+        transfer(stage, delete)
+        raw_clone.on_all(stage.lab, remove)
+        if turn > 0:  # the first one warms caches on all sides
+            driver.append(seconds[0])
+            raw.append(seconds[1])
+    ratios = tuple(mine / theirs for mine, theirs in zip(driver, raw))
+    return [
+        Row("clone", f"driver, {backend}", "s", median(driver), None, f"{repeat} clones, least {min(driver):.2f} s",
+            tuple(driver)),
+        Row("clone", f"raw commands, {backend}", "s", median(raw), None, f"{repeat} clones, least {min(raw):.2f} s",
+            tuple(raw)),
+        Row("clone", f"driver / raw commands, {backend}", "times", median(driver) / median(raw), RATIO_BUDGET,
+            "of the medians", ratios),
+    ]
+
+
+def against_size(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
+    """Clones of images of several sizes in turns, on each backend. Raises CannotMeasure."""
+    rows = []
+    for backend in BACKENDS:
+        try:
+            rows += _against_size(stand.stage, backend, repeat, progress)
+        except CannotMeasure as error:
+            rows.append(not_run("size", f"clone time against image size, {backend}", error))
+    return rows
+
+
+def _against_size(stage: Any, backend: str, repeat: int, progress: Callable[[str], None]) -> list[Row]:
+    lines = {}
+    for size in SIZES_GB:
+        progress(f"{backend}: an image of {size} GB")
+        lines[size] = clone_lines(stage, image_of(stage, backend, f"sparse-{size}-{backend}", size_mb=size << 10))
+    taken: dict[int, list[float]] = {size: [] for size in SIZES_GB}
+    for turn in range(repeat):
+        for size, (_, clone, delete) in lines.items():
+            progress(f"{backend}: clone of {size} GB, {turn + 1} of {repeat}")
+            taken[size].append(transfer(stage, clone))
+            transfer(stage, delete)
+    first, last = SIZES_GB[0], SIZES_GB[-1]
+    rows = [
+        Row("size", f"clone of {size} GB, {backend}", "s", median(values), None, f"least {min(values):.2f} s",
+            tuple(values))
+        for size, values in taken.items()
+    ]
+    ratio = median(taken[last]) / median(taken[first])
+    note = "same time, that is within what clones of one image differ by"
+    return [*rows, Row("size", f"{last} GB / {first} GB, {backend}", "times", ratio, SAME_TIME, note)]

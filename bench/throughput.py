@@ -1,0 +1,128 @@
+"""DS cp on the two real hosts against a plain dd of the same data over ssh into the same kind of replicated volume."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .clones import BACKENDS
+from .results import Row, median, not_run
+from .stand import HOST, Stand, image_of
+from .timing import CannotMeasure
+
+SMALL_MIB = 8
+LARGE_MIB = 136
+DATA_MIB = LARGE_MIB - SMALL_MIB  # what the difference of two imports has carried
+PATIENCE_S = 60.0
+
+
+def measure(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
+    """Rates of both, on each backend. Raises CannotMeasure."""
+    rows = []
+    files = {mib: random_file(stand.stage.lab.directory / f"random-{mib}.raw", mib) for mib in (SMALL_MIB, LARGE_MIB)}
+    try:
+        for backend in BACKENDS:
+            try:
+                rows += _measure(stand.stage, backend, files, repeat, progress)
+            except CannotMeasure as error:
+                rows.append(not_run("import", f"DS cp against dd, {backend}", error))
+    finally:
+        for path in files.values():
+            path.unlink(missing_ok=True)
+    return rows
+
+
+def random_file(path: Path, mib: int) -> Path:
+    """A file of data that no pool can compress and no reader can skip."""
+    with path.open("wb") as file:
+        for _ in range(mib):
+            file.write(os.urandom(1 << 20))
+    path.chmod(0o644)
+    return path
+
+
+def _measure(
+    stage: Any, backend: str, files: dict[int, Path], repeat: int, progress: Callable[[str], None],
+) -> list[Row]:
+    stage.datastores[backend].template["SAFE_DIRS"] = str(stage.lab.directory)
+    target = image_of(stage, backend, f"dd-{backend}", size_mb=LARGE_MIB)
+    taken: dict[int, list[float]] = {mib: [] for mib in files}
+    plain: list[float] = []
+    with_resource_up(stage, target.source)
+    try:
+        for turn in range(repeat):
+            for mib, path in files.items():
+                progress(f"{backend}: import of {mib} MiB, {turn + 1} of {repeat}")
+                taken[mib].append(cp_seconds(stage, backend, path, f"import-{mib}-{backend}-{turn}"))
+            progress(f"{backend}: dd of {LARGE_MIB} MiB, {turn + 1} of {repeat}")
+            plain.append(dd_seconds(stage, files[LARGE_MIB], target.source))
+    finally:
+        resource_down(stage, target.source)
+    return rows_of(backend, taken, plain)
+
+
+def rows_of(backend: str, taken: dict[int, list[float]], plain: list[float]) -> list[Row]:
+    """Rates in MiB/s from seconds."""
+    small, large = median(taken[SMALL_MIB]), median(taken[LARGE_MIB])
+    if large <= small:
+        raise CannotMeasure(f"{LARGE_MIB} MiB took no longer than {SMALL_MIB} MiB: the machine is too busy to tell")
+    stream, dd = DATA_MIB / (large - small), LARGE_MIB / median(plain)
+    return [
+        Row("import", f"DS cp of {LARGE_MIB} MiB, whole action, {backend}", "s", large, None,
+            f"of {SMALL_MIB} MiB: {small:.1f} s; makes the resource, streams, checks, puts it to rest",
+            tuple(taken[LARGE_MIB])),
+        Row("import", f"DS cp, data alone, {backend}", "MiB/s", stream, None,
+            f"from the difference of {LARGE_MIB} and {SMALL_MIB} MiB"),
+        Row("import", f"dd over ssh, {backend}", "MiB/s", dd, None, "same data, same kind of volume, fsync at the end",
+            tuple(LARGE_MIB / seconds for seconds in plain)),
+        Row("import", f"dd rate / DS cp rate, {backend}", "times", dd / stream, None, "above 1: slower than dd"),
+    ]
+
+
+def cp_seconds(stage: Any, backend: str, path: Path, name: str) -> float:
+    """Seconds of the DS cp that imports a file; the image is removed after. Raises CannotMeasure."""
+    image = image_of(stage, backend, name, path=str(path))
+    call = next(one for one in reversed(stage.cloud.calls) if (one.mad, one.action) == ("ds", "cp"))
+    removed = stage.cloud.delete_image(image)
+    if not removed.ok:
+        raise CannotMeasure(f"image {name}: {removed.error}")
+    return float(call.seconds)
+
+
+def dd_seconds(stage: Any, source: Path, resource: str) -> float:
+    """Seconds of dd over one ssh into the replicated volume, until it is on stable storage on both hosts."""
+    from dnclab.access import ssh_argv
+
+    into = ["dd", f"of=/dev/drbd/by-res/{resource}/0", "bs=1M", "iflag=fullblock", "conv=fsync,notrunc"]
+    with source.open("rb") as data:
+        begun = time.perf_counter()
+        done = subprocess.run(
+            ssh_argv(stage.lab.ssh_config, HOST, into), stdin=data, capture_output=True, text=True, check=False,
+        )
+        seconds = time.perf_counter() - begun
+    if done.returncode != 0:
+        raise CannotMeasure(f"{HOST}: dd: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    return seconds
+
+
+def with_resource_up(stage: Any, resource: str) -> None:
+    """An image's resource up on all hosts, Primary where dd writes. Raises CannotMeasure after a minute."""
+    for host in stage.lab.hosts:
+        stage.lab.root(host, ["drbdadm", "up", resource])
+    deadline = time.monotonic() + PATIENCE_S
+    while not stage.proc_drbd(HOST, resource).get("ds", "").startswith("UpToDate/UpToDate"):
+        if time.monotonic() > deadline:
+            raise CannotMeasure(f"{resource} is not UpToDate on both hosts after {PATIENCE_S:.0f} s")
+        time.sleep(0.1)
+    stage.lab.root(HOST, ["drbdadm", "primary", resource])
+
+
+def resource_down(stage: Any, resource: str) -> None:
+    """Put it to rest again."""
+    stage.lab.root(HOST, ["drbdadm", "secondary", resource])
+    for host in stage.lab.hosts:
+        stage.lab.root(host, ["drbdadm", "down", resource])
