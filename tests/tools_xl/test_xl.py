@@ -60,7 +60,7 @@ def test_backends_alive_and_dead():
     (alive,) = xl.parse_block_list(recorded("xl-block-list")[0])
     assert alive == xl.Backend(51712, 4) and not alive.dead
     text = "Vdev  BE  handle state evt-ch ring-ref BE-path\n51712 0   9      6     -1     -1       /local/x\n"
-    assert text.splitlines()[1].split()[:5] == "51712 0   9      6     -1".split()
+    assert text.splitlines()[1].split()[:5] == ["51712", "0", "9", "6", "-1"]
     assert text.split("\n")[1].split()[3] in recorded("xl-drbd-secondary-aftermath")[0]
     assert xl.parse_block_list(text)[0].dead
 

@@ -28,7 +28,8 @@ PLAIN = DomainConfig(
     on_crash="destroy",
 )
 _TOKEN = re.compile(
-    r"""(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<word>[A-Za-z0-9_]+)|(?P<mark>[=\[\],])|(?P<blank>[ \t\n])"""
+    r"""(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<word>[A-Za-z0-9_]+)"""
+    r"""|(?P<mark>[=\[\],])|(?P<blank>[ \t\n])"""
 )
 
 
@@ -129,7 +130,9 @@ def test_targets(target: str, kind: GuestType, vdev: str):
     assert vdev_for(target, kind) == vdev
 
 
-@pytest.mark.parametrize("target, kind", [("hde", HVM), ("hdo", PVH), ("", PVH), ("sdaa", PVH), ("sda,x=1", PVH), ("xvda\n", PV)])
+@pytest.mark.parametrize("target, kind", [
+    ("hde", HVM), ("hdo", PVH), ("", PVH), ("sdaa", PVH), ("sda,x=1", PVH), ("xvda\n", PV),
+])
 def test_targets_that_are_none(target: str, kind: GuestType):
     with pytest.raises(BadInput, match="TARGET"):
         vdev_for(target, kind)

@@ -47,7 +47,8 @@ CASES = {
     ), ""),
     "hvm-own-loader": lambda: (vm(
         disk(0, "hda"), disk(1, "hdb", TYPE="CDROM", READONLY="YES"),
-        vector("OS", MACHINE="hvm", BOOT="disk1,disk0,nic0", FIRMWARE="UEFI"), vector("CONTEXT", DISK_ID="2", TARGET="hdc"),
+        vector("OS", MACHINE="hvm", BOOT="disk1,disk0,nic0", FIRMWARE="UEFI"),
+        vector("CONTEXT", DISK_ID="2", TARGET="hdc"),
         vector("FEATURES", ACPI="yes", PAE="no", HYPERV="yes", LOCALTIME="no"),
         vector("GRAPHICS", TYPE="vnc", PORT="5901"), nic(0),
     ), ""),

@@ -1,0 +1,268 @@
+"""One host in memory: a runner that answers xl and drbdadm as the real ones do, over a /proc/drbd in a directory.
+
+Only what the VMM actions see. Faults are switched on by name in `faults`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Optional, Sequence
+
+from dnc import config as configuration
+from dnc.command import Result, Runner, failure
+from dnc.host.machine import Host, Paths
+from dnc.host.waiting import Patience
+from dnc.log import Log
+from dnc.opennebula.driver import Call, load_action, match_arguments
+from dnc.tools import drbd, xl
+from dnc.tools.drbd84 import Drbd84
+
+LETTERS = {"running": "r-----", "blocked": "-b----", "paused": "--p---", "shutdown": "---s--", "crashed": "----c-"}
+
+
+class Clock(Patience):
+    """Time that passes only by waiting."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        super().__init__(lambda: self.time, self._pass)
+
+    def _pass(self, seconds: float) -> None:
+        self.time += max(seconds, 0.05)
+
+
+class Disk:
+    """A replicated resource as this host sees it."""
+
+    def __init__(self, name: str, minor: int) -> None:
+        self.name, self.minor = name, minor
+        self.role, self.peer_role = "Secondary", "Secondary"
+        self.disk, self.peer_disk = "UpToDate", "UpToDate"
+        self.connection, self.up = "Connected", True
+
+    def line(self) -> str:
+        """Its two lines of /proc/drbd."""
+        peer = (self.peer_role, self.peer_disk) if self.connection == "Connected" else ("Unknown", "DUnknown")
+        return (
+            f"{self.minor:4}: cs:{self.connection} ro:{self.role}/{peer[0]} ds:{self.disk}/{peer[1]} C r-----\n"
+            "    ns:0 nr:0 dw:0 dr:0 al:0 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0\n"
+        )
+
+
+class Guest:
+    """A domain."""
+
+    def __init__(self, name: str, number: int, state: str = "blocked") -> None:
+        self.name, self.number, self.state = name, number, state
+        self.disks: dict[str, str] = {}
+        self.nics: dict[str, str] = {}
+
+
+class Machine(Runner):
+    """The runner and the state behind it."""
+
+    def __init__(self, root: Path, monkeypatch, *, remote: Optional[Machine] = None) -> None:
+        self.messages = io.StringIO()
+        super().__init__(Log("test", stream=self.messages))
+        self.root = root
+        self.disks: dict[str, Disk] = {}
+        self.guests: dict[str, Guest] = {}
+        self.faults: set[str] = set()
+        self.commands: list[str] = []
+        self.on_create = lambda: None
+        self.remote = remote
+        self.number = 0
+        self.paths = Paths(
+            drbd_config=str(root / "drbd.d"), state=str(root / "state"), devices=str(root / "dev"),
+            proc=str(root / "proc"), sys_block=str(root / "sys"),
+        )
+        for part in ("drbd.d", "state", "dev", "proc", "sys", "ds/100/901"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+        self.config = configuration.parse(
+            f"HOSTS='node1 node2'\nDATASTORE_LOCATION={root}/ds\nLOCK_TIMEOUT=0\nSHUTDOWN_TIMEOUT=30"
+        )
+        self.clock = Clock()
+        self.kernel()
+        monkeypatch.setattr("dnc.vmm.start.Host", self.host)
+        monkeypatch.setattr("dnc.vmm.poll.Host", self.host)
+
+    def host(self, runner: Runner, config: configuration.Config, log: Log) -> Host:
+        """What the actions get for `Host(...)`."""
+        made = Host(runner, config, log, paths=self.paths, patience=self.clock, name="node1")
+        made.ensure_state_directories()
+        return made
+
+    def kernel(self) -> None:
+        """Write /proc/drbd as it is now."""
+        text = "version: 8.4.11 (api:1/proto:86-101)\n" + "".join(
+            disk.line() for disk in self.disks.values() if disk.up
+        )
+        (self.root / "proc" / "drbd").write_text(text)
+
+    def add_disk(self, name: str, *, state: str = "ready") -> Disk:
+        """A resource with replicas on node1 and node2."""
+        disk = self.disks[name] = Disk(name, 1000 + len(self.disks))
+        members = tuple(drbd.Member(f"node{n}", f"192.0.2.{n}", f"/dev/vg0/{name}", n - 1) for n in (1, 2))
+        spec = drbd.ResourceSpec(
+            name, disk.minor, 7000 + disk.minor, "a" * 40, members, state, "volatile", 901, None, None,
+            "lvm:vg0/pool", 1 << 26, 1,
+        )
+        (self.root / "drbd.d" / f"{name}.res").write_text(drbd.file_text(spec, Drbd84()))
+        device = self.root / "dev" / "drbd" / "by-res" / name
+        device.mkdir(parents=True)
+        (device / "0").touch()
+        self.kernel()
+        return disk
+
+    def device(self, name: str) -> str:
+        """Its block device."""
+        return f"{self.root}/dev/drbd/by-res/{name}/0"
+
+    # The commands.
+
+    def run(
+        self, argv: Sequence[str], *, privileged: bool = False, changes: bool = True, stdin: Optional[bytes] = None,
+        ok: tuple[int, ...] = (0,), timeout: float = 120.0,
+    ) -> Result:
+        self.commands.append(" ".join(argv))
+        status, out, err = getattr(self, f"_{argv[0]}")(list(argv[1:]))
+        result = Result(tuple(argv), status, out, err)
+        if status not in ok:
+            raise failure(result, argv[0], privileged=privileged)
+        return result
+
+    def _drbdadm(self, words: list[str]) -> tuple[int, str, str]:
+        disk = self.disks[words[-1].removesuffix("/0")]
+        if words[0] == "primary":
+            if f"primary {disk.name}" in self.faults or disk.peer_role == "Primary":
+                return 11, "", f"{disk.minor}: State change failed: (-1) Multiple primaries not allowed by config\n"
+            disk.role = "Primary"
+        elif words[0] == "secondary":
+            disk.role = "Secondary"
+        elif words[0] == "up":
+            disk.up = True
+        self.kernel()
+        return 0, "", ""
+
+    def _xl(self, words: list[str]) -> tuple[int, str, str]:
+        fault = next((fault for fault in sorted(self.faults) if fault == f"xl {words[0]}"), None)
+        if fault:
+            return 3, "", "libxl: error: libxl_x.c:1:f: Domain 9:no luck\nlibxl: error: libxl_y.c:2:g: Domain 9:gone\n"
+        return getattr(self, "_xl_" + words[0].replace("-", "_"))(words[1:])
+
+    def _named(self, name: str) -> Optional[Guest]:
+        return self.guests.get(name)
+
+    def _xl_list(self, words: list[str]) -> tuple[int, str, str]:
+        if words == ["-l"]:
+            return 0, json.dumps([{
+                "domid": guest.number,
+                "config": {
+                    "c_info": {"name": guest.name},
+                    "disks": [{"vdev": v, "pdev_path": p, "readwrite": 1} for v, p in guest.disks.items()],
+                    "nics": [{"devid": n, "mac": mac} for n, mac in enumerate(guest.nics)],
+                },
+            } for guest in self.guests.values()]), ""
+        lines = ["Name                                        ID   Mem VCPUs\tState\tTime(s)"]
+        for guest in self.guests.values():
+            lines.append(f"{guest.name:40} {guest.number:5} {128:5} {1:5}     {LETTERS[guest.state]}     {1.0}")
+        return 0, "\n".join(lines) + "\n", ""
+
+    def _xl_create(self, words: list[str]) -> tuple[int, str, str]:
+        text = Path(words[0]).read_text()
+        return self._build(text)
+
+    def _build(self, text: str) -> tuple[int, str, str]:
+        self.number += 1
+        name = text.split('name = "')[1].split('"')[0]
+        guest = Guest(name, self.number)
+        for line in text.splitlines():
+            if "target=" in line:
+                fields = line.strip().strip('",')
+                guest.disks[fields.split("vdev=")[1].split(",")[0]] = fields.split("target=")[1]
+            elif "vifname=" in line:
+                guest.nics[line.split("mac=")[1].split(",")[0]] = ""
+        self.guests[name] = guest
+        self.on_create()
+        return 0, "", "Parsing config from x\n"
+
+    def _xl_block_list(self, words: list[str]) -> tuple[int, str, str]:
+        lines = ["Vdev  BE  handle state evt-ch ring-ref BE-path"]
+        for vdev, path in self.guests[words[0]].disks.items():
+            dead = any(disk.role != "Primary" and path == self.device(disk.name) for disk in self.disks.values())
+            dead = dead or "dead disk" in self.faults
+            lines.append(f"{xl.vdev_number(vdev)} 0   3      {6 if dead else 4}     8      8        /local/x")
+        return 0, "\n".join(lines) + "\n", ""
+
+    def _xl_shutdown(self, words: list[str]) -> tuple[int, str, str]:
+        if "deaf guest" not in self.faults:
+            self.guests.pop(words[-1])
+        return 0, "", ""
+
+    def _xl_destroy(self, words: list[str]) -> tuple[int, str, str]:
+        if words[0] not in self.guests:
+            return 1, "", f"{words[0]} is an invalid domain identifier (rc=-6)\n"
+        self.guests.pop(words[0])
+        return 0, "", ""
+
+    def _xl_reboot(self, words: list[str]) -> tuple[int, str, str]:
+        return 0, "", ""
+
+    def _xl_unpause(self, words: list[str]) -> tuple[int, str, str]:
+        self.guests[words[0]].state = "blocked"
+        return 0, "", ""
+
+    _xl_resume = _xl_unpause
+
+    def _xl_rename(self, words: list[str]) -> tuple[int, str, str]:
+        guest = self.guests.pop(words[0])
+        guest.name = words[1]
+        self.guests[words[1]] = guest
+        return 0, "", ""
+
+    def _xl_save(self, words: list[str]) -> tuple[int, str, str]:
+        Path(words[1]).write_text("memory of " + words[0])
+        self.guests.pop(words[0])
+        return 0, "", ""
+
+    def _xl_restore(self, words: list[str]) -> tuple[int, str, str]:
+        assert Path(words[1]).read_text().startswith("memory of")
+        return self._build(Path(words[0]).read_text())
+
+    def _xl_migrate(self, words: list[str]) -> tuple[int, str, str]:
+        assert words[:2] == ["-s", ""] and self.remote is not None
+        shlex.split(words[3])
+        guest = self.guests.pop(words[2])
+        if "receiver fails" in self.faults:
+            self.guests[guest.name] = guest
+            self.remote.guests[guest.name + "--incoming"] = Guest(guest.name + "--incoming", 5, "paused")
+            return 1, "", "Migration failed, resuming at sender.\n"
+        self.remote.guests[guest.name] = guest
+        if "source stays paused" in self.faults:
+            away = Guest(guest.name + "--migratedaway", guest.number, "paused")
+            self.guests[away.name] = away
+            return 1, "", "** Migration failed during final handshake **\n"
+        return 0, "", "Migration successful.\n"
+
+    def _xl_block_attach(self, words: list[str]) -> tuple[int, str, str]:
+        spec = words[1]
+        self.guests[words[0]].disks[spec.split("vdev=")[1].split(",")[0]] = spec.split("target=")[1]
+        return 0, "", ""
+
+    def _xl_block_detach(self, words: list[str]) -> tuple[int, str, str]:
+        self.guests[words[0]].disks.pop(words[1])
+        return 0, "", ""
+
+    # The actions.
+
+    def act(self, monkeypatch, action: str, *argv: str, stdin: str) -> Optional[str]:
+        """Run an action as the driver's frame does."""
+        module = load_action("vmm", action)
+        values = match_arguments(module.ARGUMENTS, argv)
+        stream = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        monkeypatch.setattr(sys, "stdin", stream)
+        return module.run(Call("", "vmm", action, values, self.config, self.log, self, 1000.0))
