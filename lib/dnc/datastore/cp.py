@@ -24,7 +24,7 @@ def run(call: Call) -> str:
     name = image_name(parse_id(call.arg("image"), "image id"))
     stream = open_source(call, image, datastore, image.checksums)
     size = max(image.size_mib, mib(stream.size or 0), 1) * MIB
-    with Sessions(call) as farm, importer.spool(image.id) as place:
+    with Sessions(call) as farm, importer.Spool() as place:
         plan = images.place(farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list)
         pieces = _content(call, image, stream, size, place)
         spec = images.create(farm, plan)

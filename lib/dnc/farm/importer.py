@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
-from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Iterator, List, Optional, Tuple, Union
 
 from ..command import Runner
 from ..errors import BadInput, ToolMissing
@@ -18,7 +19,7 @@ from .source import ImageStream, Reader
 FRAME = 2 << 20  # bytes a request carries at most
 BLOCK = 1 << 16  # zeros are left out in multiples of this
 REPORT_EVERY = 15.0  # seconds between progress lines
-SPOOL = "/var/tmp"
+_PREFIX = "dnc-import-"
 
 _ZEROS = bytes(FRAME)
 _ZERO_BLOCK = bytes(BLOCK)
@@ -151,37 +152,50 @@ def content_size(stream: ImageStream) -> int:
     return size
 
 
-class Spool(NamedTuple):
-    """A directory of our own for what has to be a file before it can be sent."""
+class Spool:
+    """A directory of our own for what has to be a file before it can be sent; what killed imports left goes with it.
 
-    directory: str
+    Raises DncError, NoSpace.
+    """
 
-    @property
-    def qcow2(self) -> str:
-        """The image as it came, decompressed."""
-        return os.path.join(self.directory, "image.qcow2")
-
-    @property
-    def raw(self) -> str:
-        """Its content, sparse."""
-        return os.path.join(self.directory, "image.raw")
+    def __init__(self) -> None:
+        self._place = os.environ.get("TMPDIR") or "/var/tmp"
+        self._lock = -1
+        self.directory = ""
 
     def __enter__(self) -> Spool:
+        import tempfile
+
+        self._sweep()
         try:
-            if os.path.isdir(self.directory) and os.lstat(self.directory).st_uid == os.geteuid():
-                shutil.rmtree(self.directory)  # left by a killed import of the same image
-            os.mkdir(self.directory, 0o700)
+            self.directory = tempfile.mkdtemp(prefix=_PREFIX, dir=self._place)
+            self._lock = os.open(self.directory, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         except OSError as error:
-            raise explain(error, self.directory) from None
+            raise explain(error, self._place) from None
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock)
 
-
-def spool(image: int) -> Spool:
-    """The spool directory of an image's import."""
-    return Spool(os.path.join(os.environ.get("TMPDIR") or SPOOL, f"dnc-import-{image}"))
+    def _sweep(self) -> None:
+        """Remove the directories of imports that no process holds any more."""
+        for entry in os.scandir(self._place):
+            own = entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)
+            if not own or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                continue
+            try:
+                lock = os.open(entry.path, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(entry.path, ignore_errors=True)
+            except BlockingIOError:
+                pass  # a living import
+            finally:
+                os.close(lock)
 
 
 def unpack_qcow2(runner: Runner, stream: ImageStream, place: Spool) -> str:
@@ -190,9 +204,9 @@ def unpack_qcow2(runner: Runner, stream: ImageStream, place: Spool) -> str:
     A local file is read where it is; anything else is fetched first, since qemu-img has to seek in it.
     Raises ToolMissing, ToolFailed, NoSpace, Unreachable.
     """
-    path = stream.path
+    path, raw = stream.path, os.path.join(place.directory, "image.raw")
     if path is None:
-        path = place.qcow2
+        path = os.path.join(place.directory, "image.qcow2")
         try:
             with open(path, "wb") as sink:
                 while data := stream.content.read(FRAME):
@@ -200,8 +214,8 @@ def unpack_qcow2(runner: Runner, stream: ImageStream, place: Spool) -> str:
         except OSError as error:
             raise explain(error, path) from None
     try:
-        runner.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, place.raw], changes=False, timeout=86400.0)
+        runner.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw], changes=False, timeout=86400.0)
     except ToolMissing as error:
         error.hint = "install qemu-utils on the frontend, or offer the image as raw"
         raise
-    return place.raw
+    return raw

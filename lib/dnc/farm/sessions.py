@@ -23,13 +23,13 @@ Errors = Dict[str, DncError]
 class Sessions:
     """All sessions of one action. Leaving the `with` block without `commit` rolls every host back."""
 
-    def __init__(self, caller: Caller, connect: Callable[[str, Caller], Session] = Session) -> None:
+    def __init__(self, caller: Caller, connect: Optional[Callable[[str, Caller], Session]] = None) -> None:
         self.config = caller.config
         self.log = caller.log
         self.sessions: Dict[str, Session] = {}
         self.unreachable: Errors = {}
         self._caller = caller
-        self._connect = connect
+        self._connect = connect or Session
 
     def __enter__(self) -> Sessions:
         return self

@@ -169,7 +169,6 @@ def _open_file(
         raise NotFound(f"{path} does not exist on the frontend") from None
     except OSError as error:
         raise explain(error, path) from None
-    stream = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - lives as long as the tap
     real = os.path.realpath(f"/proc/self/fd/{descriptor}")
     if not allowed(real, safe, restricted):
         raise Unsafe(
@@ -177,9 +176,11 @@ def _open_file(
         )
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
         raise BadInput(f"{path} is no regular file")
     if status.st_size == 0:
         raise BadInput(f"{path} is empty")
+    stream = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - lives as long as the tap
     return Tap(stream, real, status.st_size, checksums), real
 
 

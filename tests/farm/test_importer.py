@@ -1,0 +1,89 @@
+"""What crosses the network: exactly the parts that are not zero."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+from caller import TestCaller
+from dnc.errors import BadInput, DncError
+from dnc.farm.importer import BLOCK, FRAME, Progress, runs, runs_of_file, runs_of_stream, send
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def rebuilt(pieces, size):
+    target = bytearray(size)
+    for offset, data in pieces:
+        assert len(data) <= FRAME
+        target[offset : offset + len(data)] = data
+    return bytes(target)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([b"\0", b"x", b"\0\0\0y"]), max_size=12), st.integers(0, 1000))
+def test_runs_rebuild_the_data_and_hold_no_zero_block(kinds, tail):
+    data = b"".join((kind * BLOCK)[:BLOCK] for kind in kinds) + b"z" * tail
+    pieces = list(runs(data, 0)) if data else []
+    assert rebuilt(pieces, len(data)) == data
+    sent = sum(len(piece) for _offset, piece in pieces)
+    assert sent == sum(BLOCK for kind in kinds if kind != b"\0") + tail
+
+
+class Dribble(io.BytesIO):
+    def read(self, size=-1):
+        return super().read(min(size, 7001))
+
+
+def test_streams_are_gathered_into_full_frames():
+    data = os.urandom(FRAME + 12345)
+    pieces = list(runs_of_stream(Dribble(data), len(data)))
+    assert [len(piece) for _offset, piece in pieces] == [FRAME, 12345]
+    assert rebuilt(pieces, len(data)) == data
+
+
+def test_content_that_outgrows_its_size_is_refused():
+    with pytest.raises(BadInput, match="larger than the image's SIZE"):
+        list(runs_of_stream(io.BytesIO(b"x" * 2000), 1999))
+
+
+def test_files_are_read_around_their_holes(tmp_path):
+    path = tmp_path / "sparse"
+    with open(path, "wb") as stream:
+        stream.truncate(1 << 33)
+        stream.seek(5 << 30)
+        stream.write(b"data" * 20000)
+    pieces = list(runs_of_file(str(path)))
+    assert sum(len(data) for _offset, data in pieces) < 1 << 20
+    assert pieces[0][0] == 5 << 30
+
+
+class FakeSession:
+    """Takes writes; the flush fails when told to."""
+
+    def __init__(self, error=None):
+        self.data = bytearray(1 << 20)
+        self.error = error
+        self.calls = []
+
+    def send(self, op, args, payload=b""):
+        assert op == "write"
+        assert args["quiet"] is True
+        assert args["length"] == len(payload)
+        self.data[args["offset"] : args["offset"] + len(payload)] = payload
+
+    def call(self, op, **args):
+        self.calls.append(op)
+        if self.error:
+            raise self.error
+
+
+def test_a_flush_ends_every_import():
+    session, caller = FakeSession(), TestCaller()
+    send(session, "one-1", iter([(10, b"abc"), (500, b"d")]), Progress(caller.log, "one-1", 1 << 20))
+    assert session.data[10:13] == b"abc"
+    assert session.calls == ["flush"]
+    assert "one-1: 1 MiB in" in caller.logged
+    with pytest.raises(DncError, match="disk died"):
+        send(FakeSession(DncError("disk died")), "one-1", iter([(0, b"x")]), Progress(caller.log, "one-1", 1 << 20))
