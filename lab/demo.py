@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import click
 from dnclab.errors import LabError
-from oned import Call, Image, VirtualMachine
+from oned import Call, VirtualMachine
 from rich.console import Console
 from rich.table import Table
 from stage import Stage

@@ -141,7 +141,7 @@ class Stage:
         return dict(re.findall(r"\b([a-z]+):(\S+)", match.group(1))) if match else {}
 
     def wait_until_synced(self, host: str, resource: str, seconds: float = 180) -> dict[str, str]:
-        """Wait until a resource is connected and UpToDate on both sides; returns the kernel's line, RuntimeError else."""
+        """Wait until a resource is connected and UpToDate on both sides; the kernel's line. RuntimeError when late."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             seen = self.proc_drbd(host, resource)
