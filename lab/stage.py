@@ -50,7 +50,7 @@ class Stage:
         self.cloud.create_datastore("system", type="SYSTEM")
         for backend, pool in POOLS.items():
             bridges = " ".join(self.lab.hosts[:2])
-            attributes = {"DNC_POOL": pool, "BRIDGE_LIST": bridges, "SAFE_DIRS": str(self.lab.build)}
+            attributes = {"DNC_POOL": pool, "BRIDGE_LIST": bridges, "SAFE_DIRS": str(self.lab.artifacts)}
             self.datastores[backend] = self.cloud.create_datastore(backend, type="IMAGE", template=attributes)
         self.cloud.create_network("guests", bridge="br0")
 
@@ -81,7 +81,7 @@ class Stage:
     def import_guest(self, backend: str, name: str, *, persistent: bool = False, file: str = "guest.qcow2") -> Image:
         """The guest's image, imported into a backend's datastore; the operation that did it is checked."""
         image = self.cloud.create_image(
-            name, str(self.lab.build / file), self.datastores[backend], persistent=persistent,
+            name, str(self.lab.artifacts / file), self.datastores[backend], persistent=persistent,
             template={"DEV_PREFIX": "xvd"},
         )
         self.cloud.operations[-1].checked()
