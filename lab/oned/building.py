@@ -37,6 +37,7 @@ class Store:
     network: Callable[[str], Network]
     inherit: tuple[str, ...]
     device_prefix: str
+    driver: str
 
 
 def split_template(user: Attributes) -> tuple[Attributes, Attributes]:
@@ -57,7 +58,8 @@ def build_disk(store: Store, written: Attributes, disk_id: int) -> tuple[Attribu
         if not is_volatile(disk):
             raise Refused("DISK needs IMAGE, IMAGE_ID or TYPE fs or swap")
         disk.setdefault("DEV_PREFIX", store.device_prefix)
-        disk["FORMAT"] = disk["DRIVER"] = text_of(disk, "FORMAT", "raw")
+        # TM_MAD_CONF's DRIVER wins over what the user wrote (extra 197)
+        disk["FORMAT"] = disk["DRIVER"] = store.driver or text_of(disk, "FORMAT", "raw")
         return disk, None
     image = store.image(text_of(disk, "IMAGE_ID")) if "IMAGE_ID" in disk else store.image_by_name(text_of(disk, "IMAGE"))
     _describe_image(store, disk, image)
@@ -154,12 +156,14 @@ def fill_context(store: Store, template: Attributes) -> None:
     context = vector_of(template, "CONTEXT")
     if context is None or text_of(context, "NETWORK").upper() != "YES":
         return
-    for nic in vectors_of(template, "NIC"):
+    for nic in [*vectors_of(template, "NIC"), *vectors_of(template, "NIC_ALIAS")]:
         network = store.network(text_of(nic, "NETWORK"))
         known = {"DNS": network.dns, "GATEWAY": network.gateway, "IP": text_of(nic, "IP"), "MAC": text_of(nic, "MAC"),
                  "MASK": network.netmask, "NETWORK": network.address}
+        alias = "ALIAS_ID" in nic
+        prefix = f"ETH{nic['PARENT_ID']}_ALIAS{nic['ALIAS_ID']}" if alias else f"ETH{text_of(nic, 'NIC_ID')}"
         for name in _NIC_CONTEXT:
-            context[f"ETH{text_of(nic, 'NIC_ID')}_{name}"] = known.get(name, "")
+            context[f"{prefix}_{name}"] = known.get(name, "")
 
 
 def _security_rules() -> list[Attributes]:
@@ -171,9 +175,6 @@ def _complete(template: Attributes, vm_id: int) -> None:
     """What oned adds on its own."""
     system = vector_of(template, "OS") or {}
     template["OS"] = {"UUID": str(uuid.uuid4()), **system}
-    graphics = vector_of(template, "GRAPHICS")
-    if graphics is not None:
-        graphics.setdefault("PORT", str(5900 + vm_id))
     if "MEMORY_MAX" in template:
         template.setdefault("MEMORY_RESIZE_MODE", "BALLOONING")
     template["VMID"] = str(vm_id)

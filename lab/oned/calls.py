@@ -71,7 +71,7 @@ class CallLog:
     """All calls in order, with injected failures."""
 
     def __init__(self, progress: Progress | None = None) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self.calls: list[Call] = []
         self.threads: Dict[int, list[Call]] = {}
         self.progress = progress
@@ -82,6 +82,12 @@ class CallLog:
         with self._lock:
             self._injections.append((what, injection))
         return injection
+
+    def await_calls(self, count: int, timeout_s: float) -> None:
+        """Wait until that many calls have begun; TimeoutError says how many did."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: len(self.calls) >= count, timeout_s):
+                raise TimeoutError(f"{len(self.calls)} driver calls have begun, not {count}, after {timeout_s:g} s")
 
     def clear_injections(self) -> None:
         """Forget the injections that no call met."""
@@ -95,6 +101,7 @@ class CallLog:
             self.calls.append(call)
             self.threads.get(threading.get_ident(), []).append(call)
             injection = self._take(call)
+            self._lock.notify_all()
         call.started = time.time()
         begun = time.monotonic()
         if self.progress:

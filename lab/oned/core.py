@@ -128,7 +128,8 @@ class Core:
     def store(self) -> Store:
         """What building a machine needs to look up."""
         return Store(lambda image_id: self.images[int(image_id)], self.image_named, lambda ds_id: self.datastores[ds_id],
-                     self.network_named, self.settings.inherit_datastore_attributes, self.settings.device_prefix)
+                     self.network_named, self.settings.inherit_datastore_attributes, self.settings.device_prefix,
+                     self.settings.tm_mad_conf.get("DRIVER", ""))
 
     def system_datastore(self, name: str | None) -> Datastore:
         """The system datastore of that name, or the first one."""
@@ -173,9 +174,10 @@ class Core:
         """The maker of transfer lines for a machine."""
         return Lines(self, vm)
 
-    def context_of(self, vm: VirtualMachine, ticket: Ticket, parts: VmmMessage) -> Context:
-        """The shared part of a virtualisation action."""
-        return Context(vm, self.datastores[vm.datastore_id], parts, ticket)
+    def context_of(self, vm: VirtualMachine, ticket: Ticket, parts: VmmMessage, datastore_id: int | None = None) -> Context:
+        """The shared part of a virtualisation action; a machine being moved away is still in the old datastore."""
+        chosen = vm.datastore_id if datastore_id is None else datastore_id
+        return Context(vm, self.datastores[chosen], parts, ticket)
 
     def write_context(self, vm: VirtualMachine) -> None:
         """context.sh, written anew for every start."""

@@ -21,9 +21,9 @@ class DatastoreDriver:
         """cp, mkfs, clone, rm, snap_revert, snap_delete about a registered image."""
         return self._run("ds", datastore.ds_mad, action, image.id, image_message(datastore, image))
 
-    def stat(self, datastore: Datastore, path: str, request: int) -> str:
-        """Size in MiB of a path that is to become an image."""
-        return self._run("ds", datastore.ds_mad, "stat", request, stat_message(datastore, path))
+    def stat(self, datastore: Datastore, path: str, request: int, with_size: bool) -> str:
+        """Size in MiB of a path that is to become an image; the empty SIZE is left out for CD-ROMs."""
+        return self._run("ds", datastore.ds_mad, "stat", request, stat_message(datastore, path, with_size))
 
     def monitor(self, datastore: Datastore, location: str, monitor_disks: bool) -> str:
         """Space of a datastore; a system datastore is asked through its TM driver."""

@@ -27,14 +27,13 @@ class DiskOperations(Recovery):
     def record_hot(self, vm: VirtualMachine, action: HistoryAction) -> History:
         """The newest record ends with the action, a copy goes on: oned does this for every change of a machine."""
         old = vm.current
-        shown, request, retime = old.action, old.request_id, old.retime
+        shown, retime = old.action, old.retime
         self.begin(vm, action)
         old.close()
         fresh = vm.copy_record()
         fresh.rstime = now()
         if vm.state is not VmState.ACTIVE:
             fresh.action, fresh.retime = shown, retime
-        del request
         return fresh
 
     @contextmanager
@@ -137,6 +136,7 @@ class DiskOperations(Recovery):
             disk.pop("ATTACH", None)
         images = [self.images[int(text_of(disk, "IMAGE_ID"))]] if "IMAGE_ID" in disk else []
         vm.template["DISK"] = [one for one in vm.disks if one is not disk]
+        self.hand_back(vm, disk)
         vm.snapshots.pop(disk_id, None)
         self.release_images(vm, images)
 
@@ -215,4 +215,6 @@ class DiskOperations(Recovery):
         except OperationFailed:
             image.change_state(ImageState.ERROR)
             raise
+        finally:
+            image.template.pop("SAVE_AS_HOT", None)
         image.change_state(ImageState.READY)

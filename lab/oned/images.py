@@ -71,27 +71,27 @@ class ImageOperations(LifeCycle):
         store = datastore or next(one for one in self.datastores.values() if not one.is_system)
         size = size_mb
         if path and size is None:
-            size = self._stat(store, path)
-        image = self._register(name, store, type, persistent, size or 0, template)
-        image.path = path
+            size = self._stat(store, path, type.upper() != "CDROM")
+        image = self._register(name, store, type, persistent, size or 0, template, source)
+        image.path, image.source = path, source
         if source:
-            image.source = source
             image.change_state(ImageState.READY)
             image.prev_state = ImageState.READY
+            store.image_ids.append(image.id)
             return image
         action = "cp" if path else "mkfs"
         self.operate(f"create image {image.id}", lambda operation: self._make(operation, store, image, action),
                      background=background)
         return image
 
-    def _stat(self, store: Datastore, path: str) -> int:
+    def _stat(self, store: Datastore, path: str, with_size: bool) -> int:
         request = self.new_id("stat")
         answer = ""
 
         def work(_: Operation) -> None:
             nonlocal answer
             try:
-                answer = self.datastore_driver.stat(store, path, request)
+                answer = self.datastore_driver.stat(store, path, request, with_size)
             except DriverFailure as failure:
                 answer = failure.info
                 raise OperationFailed(failure.info) from None
@@ -101,10 +101,12 @@ class ImageOperations(LifeCycle):
         return int(answer)
 
     def _register(self, name: str, store: Datastore, type: str, persistent: bool, size: int,
-                  template: Attributes | None) -> Image:
+                  template: Attributes | None, source: str = "") -> Image:
         if any(one.name == name for one in self.images.values()):
             raise Refused(f"[one.image.allocate] NAME is already taken by IMAGE {self.image_named(name).id}.")
         attributes = upper(template or {})
+        if "FORMAT" in attributes and not source:
+            attributes.setdefault("DRIVER", attributes["FORMAT"])
         kind = ImageType[type.upper()]
         if kind is not ImageType.CDROM:
             attributes.setdefault("DEV_PREFIX", self.settings.device_prefix)
@@ -191,8 +193,7 @@ class ImageOperations(LifeCycle):
             snapshot = image.snapshots.find(snapshot_id)
             if snapshot is None:
                 raise Refused("[one.image.snapshot" + action + "] Snapshot does not exist")
-            before, image.target_snapshot = image.state, snapshot_id
-            image.change_state(ImageState.LOCKED)
+            image.target_snapshot = snapshot_id
             try:
                 self.datastore_driver.image(f"snap_{action}", self.datastores[image.datastore_id], image)
             except DriverFailure as failure:
@@ -203,5 +204,4 @@ class ImageOperations(LifeCycle):
                 image.snapshots.snapshots.remove(snapshot)
             if not image.snapshots.snapshots:
                 image.snapshots = SnapshotList(image.snapshots.allow_orphans, -1, image.snapshots.next_id)
-            image.change_state(before)
         return self.operate(f"image {image.id} snapshot {action} {snapshot_id}", work)

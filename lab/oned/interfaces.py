@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .attributes import Attributes, text_of, upper, vector_of, vectors_of
+from .attributes import Attributes, collapsed, text_of, upper, vector_of, vectors_of
 from .building import Refused, build_nic, fill_context
 from .core import Operation, OperationFailed
 from .lifecycle import wrong_state
@@ -13,6 +13,7 @@ from .states import HistoryAction, LcmState, VmState
 from .vmm import Context, Step
 
 L = LcmState
+_CONFIGURATION = ("OS", "FEATURES", "INPUT", "GRAPHICS", "VIDEO", "RAW", "CPU_MODEL")
 
 
 class InterfaceOperations(SnapshotOperations):
@@ -44,6 +45,9 @@ class InterfaceOperations(SnapshotOperations):
             raise wrong_state("one.vm.attachnic", "attach NIC to", vm)
         nic_id = self._next_nic(vm)
         nic = build_nic(self.store, written, vm.id, nic_id)
+        if "PARENT" in written:
+            self._attach_alias(vm, nic, nic_id)
+            return
         vm.template["NIC"] = [*vm.nics, nic]
         fill_context(self.store, vm.template)
         self.record_hot(vm, HistoryAction.NIC_ATTACH)
@@ -66,22 +70,76 @@ class InterfaceOperations(SnapshotOperations):
         finally:
             nic.pop("ATTACH", None)
 
+    def _attach_alias(self, vm: VirtualMachine, nic: Attributes, nic_id: int) -> None:
+        """A second address of an interface: network scripts and the context, no virtualisation script."""
+        parent = next((one for one in vm.nics if one["NAME"] == nic["PARENT"]), None)
+        if parent is None or not vm.is_running:
+            raise Refused(f"[one.vm.attachnic] Parent NIC {nic['PARENT']} of the alias does not exist.")
+        known = vectors_of(vm.template, "NIC_ALIAS")
+        nic.update(ALIAS_ID=str(len(known)), PARENT_ID=text_of(parent, "NIC_ID"), NAME=f"{nic['PARENT']}_ALIAS{nic_id}")
+        vm.template["NIC_ALIAS"] = [*known, nic]
+        self._set_aliases(vm, parent)
+        fill_context(self.store, vm.template)
+        self.record_hot(vm, HistoryAction.ALIAS_ATTACH)
+        nic["ATTACH"] = "YES"
+        try:
+            with self.changing(vm, L.HOTPLUG_NIC, False) as ticket:
+                self.vmm.run("ATTACHNIC", self._interface_context(vm, ticket), [
+                    Step("vnm", "pre"), Step("vnm", "post", (vm.deploy_id, vm.host)), *self._reconfigure(vm)])
+        except OperationFailed:
+            self._drop_alias(vm, nic)
+            raise
+        finally:
+            nic.pop("ATTACH", None)
+
+    @staticmethod
+    def _set_aliases(vm: VirtualMachine, parent: Attributes) -> None:
+        parent["ALIAS_IDS"] = ",".join(text_of(one, "NIC_ID") for one in vectors_of(vm.template, "NIC_ALIAS")
+                                       if one["PARENT"] == parent["NAME"])
+
+    def _drop_alias(self, vm: VirtualMachine, nic: Attributes) -> None:
+        left = [one for one in vectors_of(vm.template, "NIC_ALIAS") if one is not nic]
+        vm.template["NIC_ALIAS"] = left
+        if not left:
+            del vm.template["NIC_ALIAS"]
+        for parent in vm.nics:
+            if parent["NAME"] == nic["PARENT"]:
+                self._set_aliases(vm, parent)
+
+    def _detach_alias(self, vm: VirtualMachine, nic: Attributes) -> None:
+        self.record_hot(vm, HistoryAction.ALIAS_DETACH)
+        self._drop_variables(vm, f"ETH{text_of(nic, 'PARENT_ID')}_ALIAS{text_of(nic, 'ALIAS_ID')}_")
+        nic["ATTACH"] = "YES"
+        with self.changing(vm, L.HOTPLUG_NIC, False) as ticket:
+            self.vmm.run("DETACHNIC", self._interface_context(vm, ticket), [
+                Step("vnm", "clean", (vm.host,)), *self._reconfigure(vm)])
+        self._drop_alias(vm, nic)
+
     def _drop_nic(self, vm: VirtualMachine, nic: Attributes) -> None:
         vm.template["NIC"] = [one for one in vm.nics if one is not nic]
+        self._drop_variables(vm, f"ETH{text_of(nic, 'NIC_ID')}_")
+
+    @staticmethod
+    def _drop_variables(vm: VirtualMachine, prefix: str) -> None:
+        """Context variables of an interface that goes; they go before drivers are told."""
         context = vector_of(vm.template, "CONTEXT") or {}
-        prefix = f"ETH{text_of(nic, 'NIC_ID')}_"
         for name in [one for one in context if one.startswith(prefix)]:
             del context[name]
 
     def detach_nic(self, vm: VirtualMachine, nic_id: int) -> Operation:
         """`onevm nic-detach`: RUNNING or POWEROFF."""
         def work(_: Operation) -> None:
+            alias = next((one for one in vectors_of(vm.template, "NIC_ALIAS") if one["NIC_ID"] == str(nic_id)), None)
+            if alias is not None and vm.is_running:
+                self._detach_alias(vm, alias)
+                return
             nic = next((one for one in vm.nics if one["NIC_ID"] == str(nic_id)), None)
             if nic is None:
                 raise Refused(f"[one.vm.detachnic] Could not detach NIC with NIC_ID {nic_id}, it does not exist.")
             if not (vm.is_running or vm.state is VmState.POWEROFF):
                 raise wrong_state("one.vm.detachnic", "detach NIC from", vm)
             self.record_hot(vm, HistoryAction.NIC_DETACH)
+            self._drop_variables(vm, f"ETH{nic_id}_")
             if vm.is_running:
                 nic["ATTACH"] = "YES"
                 try:
@@ -102,24 +160,27 @@ class InterfaceOperations(SnapshotOperations):
                 raise wrong_state("one.vm.updatenic", "update NIC of", vm)
             self.record_hot(vm, HistoryAction.NIC_UPDATE)
             nic.update(upper(changes))
-            nic["UPDATE"] = "YES"
+            vm.template["VNET_UPDATE"] = {name: "" for name in upper(changes)}
             try:
                 with self.changing(vm, L.HOTPLUG_NIC, False) as ticket:
                     self.vmm.run("UPDATENIC", self.context_of(vm, ticket, VmmMessage(vm.host)), [
-                        Step("vnm", "update_nic", (vm.deploy_id, text_of(nic, "NETWORK_ID")))])
+                        Step("vnm", "update_nic", (vm.deploy_id, text_of(nic, "NETWORK_ID")), stdin=collapsed(vm.xml()))])
             finally:
-                nic.pop("UPDATE", None)
+                del vm.template["VNET_UPDATE"]
         return self.operate(f"update nic {nic_id} of {vm.id}", work, vm)
 
-    def update_context(self, vm: VirtualMachine, changes: Attributes) -> Operation:
-        """`onevm updateconf` of CONTEXT: a running machine gets the new CD-ROM at once."""
+    def update_configuration(self, vm: VirtualMachine, changes: Attributes, append: bool = False) -> Operation:
+        """`onevm updateconf`: without append, what is not given is gone. A running machine gets the new CD-ROM at once."""
         def work(_: Operation) -> None:
             context = vector_of(vm.template, "CONTEXT")
             if context is None or not (vm.is_running or vm.state is VmState.POWEROFF):
                 raise wrong_state("one.vm.updateconf", "update configuration of", vm)
-            kept = {name: context[name] for name in ("DISK_ID", "TARGET")}
-            fresh: Attributes = {**upper(changes), **kept}
-            vm.template["CONTEXT"] = fresh
+            given = upper(changes)
+            if not append:
+                for name in _CONFIGURATION:
+                    vm.template.pop(name, None)
+            old = context if append else {name: context[name] for name in ("DISK_ID", "TARGET")}
+            vm.template.update({**given, "CONTEXT": {**(vector_of(given, "CONTEXT") or {}), **old}})
             fill_context(self.store, vm.template)
             if vm.is_running:
                 with self.changing(vm, L.HOTPLUG, False) as ticket:

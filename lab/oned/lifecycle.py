@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict
 
-from .attributes import Attributes, text_of, vectors_of
+from .attributes import Attributes, text_of, vector_of, vectors_of
 from .building import Refused, build_vm, describe_system
 from .core import Operation
 from .machine import History, VirtualMachine
@@ -76,6 +76,9 @@ class LifeCycle(Phases):
         record = History(vm.id, seq, host.name, host.id, host.vm_mad, system.tm_mad, system.id)
         vm.history.append(record)
         vm.template["TM_MAD_SYSTEM"] = system.tm_mad
+        graphics = vector_of(vm.template, "GRAPHICS")
+        if graphics is not None:
+            graphics.setdefault("PORT", str(5900 + vm.id))
         for disk in vectors_of(vm.template, "DISK"):
             if is_volatile(disk):
                 describe_system(self.store, disk, system)
@@ -177,6 +180,7 @@ class LifeCycle(Phases):
         target = self.host(host)
         system = self.system_datastore(datastore) if datastore else self.datastores[vm.datastore_id]
         self._check_migration(vm, target.id, system, live)
+        vm.template["AUTOMATIC_DS_REQUIREMENTS"] = f'("CLUSTERS/ID" @> 0) & (TM_MAD = "{system.tm_mad}")'
         if vm.status in _MIGRATES_AT_REST:
             vm.current.close()
             self._place(vm, host, system).begin_action(HistoryAction.MIGRATE, self.request_id())

@@ -24,9 +24,9 @@ def image_message(datastore: Datastore, image: Image) -> str:
     return datastore_message(datastore, image.xml())
 
 
-def stat_message(datastore: Datastore, path: str, size: str = "") -> str:
+def stat_message(datastore: Datastore, path: str, with_size: bool) -> str:
     """The message of `stat`: no image exists yet, only its path."""
-    return datastore_message(datastore, f"<IMAGE>{element('PATH', path)}{element('SIZE', size)}</IMAGE>")
+    return datastore_message(datastore, f"<IMAGE>{element('PATH', path)}{'<SIZE></SIZE>' if with_size else ''}</IMAGE>")
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,20 @@ class VmmMessage:
 
 
 def vmm_message(vm: VirtualMachine, system: Datastore, parts: VmmMessage) -> str:
-    """VMM_DRIVER_ACTION_DATA as a script finds it: through REXML, so empty elements are short."""
+    """VMM_DRIVER_ACTION_DATA as oned sends it; scripts find it on stdin after REXML, see attributes.collapsed."""
     def commands(name: str, text: str) -> str:
         return f"<{name}><![CDATA[{text}]]></{name}>" if text else f"<{name}/>"
 
     network = element("VIRTUAL_NETWORK_ID", parts.network_id) if parts.network_id else ""
-    return collapsed(
+    head = collapsed(
         f"<VMM_DRIVER_ACTION_DATA>{element('HOST', parts.host)}{element('MIGR_HOST', parts.migration_host)}"
         f"{element('DEPLOY_ID', vm.deploy_id)}{element('LOCAL_DEPLOYMENT_FILE', parts.local_deployment_file)}"
         f"{element('REMOTE_DEPLOYMENT_FILE', parts.remote_deployment_file)}"
         f"{element('CHECKPOINT_FILE', parts.checkpoint_file)}{commands('TM_COMMAND', parts.tm_command)}"
         f"{commands('TM_COMMAND_ROLLBACK', parts.tm_rollback)}{element('DISK_TARGET_PATH', parts.disk_target_path)}"
-        f"{network}{vm.xml()}{system.xml()}</VMM_DRIVER_ACTION_DATA>"
+        f"{network}"
     )
+    return f"{head}{vm.xml()}{system.xml()}</VMM_DRIVER_ACTION_DATA>"
 
 
 def vnm_message(vm: VirtualMachine, deploy_id: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .interfaces import InterfaceOperations
+from .observe import Observation
 
 
-class AllOperations(InterfaceOperations):
-    """Images, machines, recovery, disks, snapshots, interfaces."""
+class AllOperations(Observation):
+    """Images, machines, recovery, disks, snapshots, interfaces, reports."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Union
 
-from .attributes import collapsed
+from .attributes import Attributes, collapsed, text_of
 from .core import Core, OperationFailed
 from .machine import Ticket, VirtualMachine, now
 from .messages import VmmMessage
+from .records import SnapshotList
 from .states import HistoryAction, LcmState, VmState
-from .transfer import DriverFailure, is_saved
-from .vmm import DEPLOY_INFO, Step, vm_base64
+from .transfer import DriverFailure, GivenUp, is_saved
+from .vmm import DEPLOY_INFO, Context, Step, vm_base64
 
 L = LcmState
 Goal = Union[LcmState, VmState]
@@ -54,6 +55,8 @@ class Phases(Core):
     def complete_phase(self, vm: VirtualMachine, state: LcmState) -> Goal:
         """Book-keeping of a phase that succeeded (or that a user declared so); returns what comes next."""
         record, moment = vm.current, now()
+        if state in SHUTDOWNS or state is L.SAVE_MIGRATE:
+            vm.template.pop("SNAPSHOT", None)  # KEEP_SNAPSHOTS=no: hypervisor snapshots do not outlive the domain here
         if state in PROLOGS:
             record.petime = moment
         elif state in (L.SAVE_MIGRATE, L.MIGRATE):
@@ -104,16 +107,17 @@ class Phases(Core):
     def _done(self, vm: VirtualMachine) -> None:
         vm.etime = now()
         for disk in vm.disks:
-            if is_saved(disk) and "IMAGE_ID" in disk:
-                snapshots = vm.snapshots.get(int(str(disk["DISK_ID"])))
-                image = self.images.get(int(str(disk["IMAGE_ID"])))
-                if image and snapshots:
-                    image.snapshots.next_id, image.snapshots.snapshots = snapshots.next_id, snapshots.snapshots
-                    image.snapshots.allow_orphans = snapshots.allow_orphans
-                if image:
-                    image.size = int(str(disk["SIZE"]))
+            self.hand_back(vm, disk)
         self.release_images(vm, self.images_of(vm))
         self._leave_host(vm)
+
+    def hand_back(self, vm: VirtualMachine, disk: Attributes) -> None:
+        """A persistent image takes the snapshots that its disk had."""
+        if is_saved(disk) and "IMAGE_ID" in disk:
+            snapshots = vm.snapshots.get(int(text_of(disk, "DISK_ID")))
+            image = self.images.get(int(text_of(disk, "IMAGE_ID")))
+            if image:
+                image.snapshots = SnapshotList(blank=True) if snapshots is None else replace(snapshots, disk_id=None)
 
     def _leave_host(self, vm: VirtualMachine) -> None:
         for host in self.hosts.values():
@@ -172,7 +176,7 @@ class Phases(Core):
         context = self.context_of(vm, ticket, parts)
         clean = Step("vnm", "clean", (vm.host,))
         cancel = Step("vmm", "cancel", (DEPLOY_INFO, vm.host))
-        info = self.vmm.run("DEPLOY", context, [
+        info = self._deploy_info(vm, context, [
             *self.context_step(vm), Step("vnm", "pre"),
             Step("shell", "mkdir", (f"/bin/mkdir -p {directory}",)),
             Step("shell", "vm.xml", (f"/bin/cat - >{directory}/vm.xml",), stdin=collapsed(document)),
@@ -184,6 +188,15 @@ class Phases(Core):
             raise DriverFailure("DEPLOY", "Empty deploy ID for successful deployment" if not info else
                                 f"Wrong deploy ID: {info}", [])
         vm.deploy_id = info
+
+    def _deploy_info(self, vm: VirtualMachine, context: Context, steps: list[Step]) -> str:
+        """Run a deployment; a late answer still tells oned the deploy id of a machine declared running (extra 063)."""
+        try:
+            return self.vmm.run("DEPLOY", context, steps)
+        except GivenUp as late:
+            if late.info and vm.is_running and not vm.deploy_id:
+                vm.deploy_id = late.info
+            raise
 
     def run_restore(self, vm: VirtualMachine, ticket: Ticket) -> None:
         """context, network pre, restore, network post."""
@@ -204,11 +217,11 @@ class Phases(Core):
 
     def run_shutdown(self, vm: VirtualMachine, ticket: Ticket) -> None:
         """shutdown, or cancel if the user wanted it hard, then network clean."""
-        self._stop_on(vm, ticket, vm.host)
+        self._stop_on(vm, ticket, vm.host, vm.datastore_id)
 
-    def _stop_on(self, vm: VirtualMachine, ticket: Ticket, host: str) -> None:
+    def _stop_on(self, vm: VirtualMachine, ticket: Ticket, host: str, datastore_id: int) -> None:
         name = "CANCEL" if vm.requested_hard else "SHUTDOWN"
-        context = self.context_of(vm, ticket, VmmMessage(host))
+        context = self.context_of(vm, ticket, VmmMessage(host), datastore_id)
         self.vmm.run(name, context, [Step("vmm", name.lower(), (vm.deploy_id, host)), Step("vnm", "clean", (host,))])
 
     def run_save(self, vm: VirtualMachine, ticket: Ticket) -> None:
@@ -217,7 +230,7 @@ class Phases(Core):
 
     def _save_on(self, vm: VirtualMachine, ticket: Ticket, host: str, datastore_id: int) -> None:
         checkpoint = f"{self.vm_directory(datastore_id, vm.id)}/checkpoint"
-        context = self.context_of(vm, ticket, VmmMessage(host, checkpoint_file=checkpoint))
+        context = self.context_of(vm, ticket, VmmMessage(host, checkpoint_file=checkpoint), datastore_id)
         self.vmm.run("SAVE", context, [
             Step("vmm", "save", (vm.deploy_id, checkpoint, host)), Step("vnm", "clean", (host,)),
         ])
@@ -226,7 +239,7 @@ class Phases(Core):
         """Stop or save on the old host; the record at hand is the new one already."""
         old = vm.previous
         if old.action in POFF_ACTIONS:
-            self._stop_on(vm, ticket, old.host)
+            self._stop_on(vm, ticket, old.host, old.datastore_id)
         else:
             self._save_on(vm, ticket, old.host, old.datastore_id)
 
@@ -236,7 +249,7 @@ class Phases(Core):
         line = self.lines(vm).migrate(source, target)
         path = self.vm_directory(vm.datastore_id, vm.id)
         parts = VmmMessage(source, target, tm_command=f"{line}\n", disk_target_path=path)
-        context = self.context_of(vm, ticket, parts)
+        context = self.context_of(vm, ticket, parts, vm.previous.datastore_id)
         document = vm_base64(vm)
 
         def hand_over(action: str) -> Step:

@@ -67,9 +67,12 @@ class SnapshotList:
     next_id: int = 0
     disk_id: int | None = None
     snapshots: list[Attributes] = field(default_factory=list)
+    blank: bool = False
 
     def xml(self) -> str:
-        """The SNAPSHOTS element."""
+        """The SNAPSHOTS element; blank ones, of images that came back from a machine without any, have no content."""
+        if self.blank and not self.snapshots:
+            return "<SNAPSHOTS></SNAPSHOTS>"
         where = "" if self.disk_id is None else f"<DISK_ID>{cdata(str(self.disk_id))}</DISK_ID>"
         inner = "".join(f"<SNAPSHOT>{attributes_xml(one)}</SNAPSHOT>" for one in self.snapshots)
         return (

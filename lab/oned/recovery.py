@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .attributes import vector_of
 from .core import Operation
 from .images import ImageOperations
 from .lifecycle import wrong_state
@@ -82,6 +83,8 @@ class Recovery(ImageOperations):
         if vm.state is VmState.DONE:
             return
         if vm.state in (VmState.PENDING, VmState.HOLD):
+            if goal is VmState.DONE:
+                self.release_images(vm, self.images_of(vm))
             vm.rest(goal)
             return
         self.cleanup(vm, action, goal)
@@ -104,6 +107,7 @@ class Recovery(ImageOperations):
 
     def _close_for_cleanup(self, vm: VirtualMachine, action: HistoryAction, was: str) -> None:
         moment, record = now(), vm.current
+        (vector_of(vm.template, "GRAPHICS") or {}).pop("PORT", None)  # the port is free again before drivers are told
         self.begin(vm, action)
         record.close()
         if was == "MIGRATE":

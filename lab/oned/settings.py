@@ -32,8 +32,6 @@ class Settings:
     inherit_datastore_attributes: tuple[str, ...] = ("DNC_POOL",)
     live_disk_snapshots: tuple[str, ...] = ("vmm_dnc-dnc",)
     device_prefix: str = "sd"
-    keep_snapshots: bool = False
-    system_snapshot_size_mb: int = 1024
 
     @property
     def major(self) -> tuple[int, int]:

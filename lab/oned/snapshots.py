@@ -58,8 +58,6 @@ class SnapshotOperations(DiskOperations):
             held.snapshots.pop()
             if active is not None:
                 active["ACTIVE"] = "YES"
-            if not held.snapshots:
-                del vm.snapshots[disk_id]
             raise
         finally:
             self._end_snapshot(disk, held)
@@ -140,7 +138,7 @@ class SnapshotOperations(DiskOperations):
             snapshot: Attributes = {
                 "ACTION": "CREATE", "ACTIVE": "YES", "HYPERVISOR_ID": "", "NAME": name, "TIME": str(now()),
                 "SNAPSHOT_ID": str(max([int(text_of(one, "SNAPSHOT_ID")) for one in known], default=-1) + 1),
-                "SYSTEM_DISK_SIZE": str(self.settings.system_snapshot_size_mb)}
+                "SYSTEM_DISK_SIZE": text_of(vm.template, "MEMORY")}
             vm.template["SNAPSHOT"] = [*known, snapshot]
             try:
                 with self.changing(vm, L.HOTPLUG_SNAPSHOT, False) as ticket:

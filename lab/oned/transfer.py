@@ -24,7 +24,11 @@ class DriverFailure(Exception):
 
 
 class GivenUp(Exception):
-    """The action was cancelled, or its result is no longer waited for."""
+    """The action was cancelled, or its result is no longer waited for; info is the stdout that came all the same."""
+
+    def __init__(self, action: str, info: str = "") -> None:
+        super().__init__(action)
+        self.info = info
 
 
 class Places(Protocol):

@@ -42,9 +42,14 @@ class Context:
     ticket: Ticket
 
     @property
-    def message(self) -> str:
-        """VMM_DRIVER_ACTION_DATA."""
+    def raw_message(self) -> str:
+        """VMM_DRIVER_ACTION_DATA as oned wrote it."""
         return vmm_message(self.vm, self.system, self.parts)
+
+    @property
+    def message(self) -> str:
+        """The same as scripts find it on stdin."""
+        return collapsed(self.raw_message)
 
 
 class VmmDriver:
@@ -93,9 +98,10 @@ class _Run:
         finally:
             for stream in self._streams.values():
                 stream.close()
+        info = self.info.get(self.name.lower(), "")
         if self.context.ticket.dropped:
-            raise GivenUp(self.name)
-        return self.info.get(self.name.lower(), "")
+            raise GivenUp(self.name, info)
+        return info
 
     def _steps(self, steps: list[Step] | tuple[Step, ...], recovering: bool) -> None:
         for step in steps:
@@ -163,7 +169,8 @@ class _Run:
                                      for nic in vectors_of(vm.template, name)))
         done = Completed(0)
         for driver in drivers:
-            call = Call("vnm", driver, step.action, host, self._parameters(step), "base64", self.network_message)
+            call = Call("vnm", driver, step.action, host, self._parameters(step), "base64",
+                        self.network_message if step.stdin is None else step.stdin)
             if self.driver._backend.has_script("vnm", driver, step.action):
                 done = self.driver._log.perform(call, lambda call=call: self._stream(host).script(call))  # type: ignore[misc]
             else:
@@ -183,7 +190,7 @@ def vm_base64(vm: VirtualMachine) -> str:
 
 def message_argument(context: Context) -> str:
     """The whole message as an argument (attach_disk, resize_disk: observation 14)."""
-    return base64.b64encode(context.message.encode()).decode()
+    return base64.b64encode(context.raw_message.encode()).decode()
 
 
 def target_index(disk: Attributes) -> str:
