@@ -1,0 +1,44 @@
+"""The two real hosts, once for all lab tests; pytest -m lab."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def stage():
+    """A lab named `tests` at its saved state, the suite installed, the stand-in for oned in front."""
+    if os.geteuid() != 0:
+        pytest.skip("the lab needs root: it boots machines and mounts images")
+    from stage import Stage
+
+    with Stage("tests") as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=["zfs", "thin"])
+def backend(request):
+    """Each backend in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def image(stage, backend):
+    """The guest's image in that backend's datastore."""
+    imported = stage.import_guest(backend, f"guest-{backend}")
+    yield imported
+    stage.cloud.delete_image(imported).checked()
+
+
+@pytest.fixture
+def vm(stage, image):
+    """A VM of it that runs on node1 and writes; terminated after the test, and nothing of it may be left."""
+    machine = stage.instantiate(image, "node1")
+    stage.wait_for_tick(machine, 1)
+    yield machine
+    if machine.status != "DONE":
+        stage.cloud.terminate(machine, hard=True).checked()
+    own = f"-{machine.id}-"
+    assert [line for line in stage.leftovers() if own in line or "domain" in line] == []
