@@ -80,7 +80,8 @@ def test_damaged_file_of_ours_is_told():
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("name", "one-7; rm"), ("minor", -1), ("minor", True), ("port", 70000), ("secret", "short"), ("secret", 'x"; }' * 9),
+    ("name", "one-7; rm"), ("minor", -1), ("minor", True), ("port", 70000), ("secret", "short"),
+    ("secret", 'x"; }' * 9),
     ("state", "done"), ("kind", "x"), ("pool", "zfs:../x"), ("data_bytes", 0), ("proof", "a b"), ("members", []),
     ("origin", "$(id)"), ("vm", "42"), ("slots", 99),
 ])

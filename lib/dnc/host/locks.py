@@ -92,10 +92,24 @@ class Locks:
         return None if name in self._held else self._try(name)
 
     def release(self) -> None:
-        """Give all locks back. The files go too: holding the exclusive lock makes that safe."""
+        """Give all locks back. The files go too, which is safe for who holds the exclusive lock."""
         for name, descriptor in sorted(self._held.items()):
-            if name not in self._shared and os.path.exists(self._path(name)):
-                os.unlink(self._path(name))
+            if name not in self._shared or self._grow(descriptor):
+                self._drop(name, descriptor)
             os.close(descriptor)
         self._held.clear()
         self._shared.clear()
+
+    @staticmethod
+    def _grow(descriptor: int) -> bool:
+        """Whether nobody else shares the lock: then it is exclusive now."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _drop(self, name: str, descriptor: int) -> None:
+        path = self._path(name)
+        if os.path.exists(path) and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            os.unlink(path)
