@@ -245,7 +245,7 @@ class Process:
             f"import sys; sys.path.insert(0, {str(LIB)!r})\n"
             "from dnc.host import agent, machine\n"
             f"paths = machine.Paths(*{tuple(paths)!r})\n"
-            "agent.Agent.__init__.__kwdefaults__['paths'] = paths\nsys.exit(agent.main())"
+            "sys.exit(agent.main(paths))"
         )
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE

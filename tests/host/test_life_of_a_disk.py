@@ -250,6 +250,17 @@ def test_failed_up_is_not_left_half_way(image):
     assert image.tools.up == {}
 
 
+def test_a_file_that_vanishes_under_drbdadm(image):
+    words = "drbd.conf:3: Failed to open include file 'drbd.d/one-8.res'."
+    image.tools.refusals["drbdadm up"] = words
+    work = image.work()
+    with pytest.raises(Busy, match="change all the time"):
+        do(work, "bring_up", resource=IMAGE)
+    assert image.tools.calls.count("drbdadm up one-7") > 10
+    image.tools.refusals.clear()
+    do(work, "bring_up", resource=IMAGE)
+
+
 def test_held_open(image):
     work = image.work()
     do(work, "bring_up", resource=IMAGE)

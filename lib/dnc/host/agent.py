@@ -39,7 +39,8 @@ class Agent:
         self._source = source
         self._sink = sink
         self._paths = paths
-        self._deaf = False
+        self.deaf = False
+        self.ending = False
         self._poll: Optional[select.poll] = None
         if watched >= 0:
             self._poll = select.poll()
@@ -88,14 +89,16 @@ class Agent:
         try:
             record, payload = self._perform(op, args, raw)
         except DncError as error:
+            if self.ending:
+                raise Ended from None  # the signal was lost in a command that could not be stopped
             if not quiet or self._work is None:
                 self._send({"id": number, "error": error.on(self._name()).to_json()})
             else:
                 self._work.failed_write = self._work.failed_write or error
-            return not self._deaf
+            return not self.deaf
         if not quiet:
             self._send({"id": number, "ok": record}, payload)
-        return not self._deaf
+        return not self.deaf
 
     def _raw(self, op: str, args: Mapping[str, Any]) -> bytes:
         """The raw bytes that follow a request; they are taken off the stream even if the request is refused."""
@@ -157,14 +160,14 @@ class Agent:
 
     def _alive(self) -> None:
         """Raises Ended when the frontend has gone, so that no wait outlives it."""
-        if self._deaf or (self._poll is not None and self._poll.poll(0)):
+        if self.deaf or (self._poll is not None and self._poll.poll(0)):
             raise Ended
 
     def _relay(self, level: str, text: str) -> None:
         self._send({"log": {"level": level, "text": text}})
 
     def _send(self, record: Dict[str, Any], payload: bytes = b"") -> None:
-        if self._deaf:
+        if self.deaf:
             return
         try:
             self._sink.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
@@ -172,18 +175,26 @@ class Agent:
                 self._sink.write(payload)
             self._sink.flush()
         except BrokenPipeError:
-            self._deaf = True
+            self.deaf = True
 
 
-def _end(_number: int, _frame: Any) -> NoReturn:
-    # A second signal must not stop the rolling back.
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    raise Ended
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
-def main() -> int:
+def main(paths: Paths = Paths()) -> int:  # noqa: B008
     """Entry of lib/dnc-agent. Returns the exit status."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _end)
-    return Agent(sys.stdin.buffer, sys.stdout.buffer, watched=sys.stdin.fileno()).serve()
+    agent = Agent(sys.stdin.buffer, sys.stdout.buffer, paths=paths, watched=sys.stdin.fileno())
+
+    def end(_number: int, _frame: Any) -> NoReturn:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a second one must not stop the rolling back
+        agent.ending = True
+        raise Ended
+
+    for number in _SIGNALS:
+        signal.signal(number, end)
+    status = agent.serve()
+    if agent.deaf:
+        # What nobody reads must not make the interpreter fail at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

@@ -51,10 +51,19 @@ class Resources:
         if not spec.replicated:
             return
         self.dialect(spec)
-        try:
-            self._runner.run(argv, privileged=True, timeout=timeout)
-        except ToolFailed as error:
-            raise drbd.explain(error, spec.name) from None
+
+        def once() -> Optional[ToolFailed]:
+            try:
+                self._runner.run(argv, privileged=True, timeout=timeout)
+            except ToolFailed as error:
+                if drbd.read_while_removed(error):
+                    raise Busy(f"{spec.name}: resource files change all the time", command=error.command) from None
+                return error
+            return None
+
+        failed = self._patience.insist(once, Busy, timeout=10.0, interval=0.05)
+        if failed is not None:
+            raise drbd.explain(failed, spec.name)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -362,6 +362,11 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
     )
 
 
+def read_while_removed(error: ToolFailed) -> bool:
+    """Whether drbdadm stumbled over a resource file that vanished between its listing and its reading: ask again."""
+    return "Failed to open include file" in error.stderr
+
+
 def explain(error: ToolFailed, name: str) -> DncError:
     """The typed error for drbdadm's own words (captures drbd*.txt, h-errors2). The numbers are DRBD's own."""
     text = error.stderr
