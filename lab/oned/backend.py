@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import selectors
 import shlex
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Dict, Protocol
 
@@ -99,7 +101,7 @@ class ProcessBackend:
             cwd=self.environment["PWD"], start_new_session=True, **user_arguments(self.user),
         )
         with self._lock:
-            self._running.add(process)
+            self._running = {one for one in self._running if one.poll() is None} | {process}
         return process
 
     def finished(self, process: subprocess.Popen[bytes]) -> None:
@@ -114,6 +116,7 @@ class ProcessBackend:
         for process in left:
             if process.poll() is None:
                 process.kill()
+                process.wait()
 
     def _run(self, argv: list[str], stdin: bytes) -> Completed:
         try:
@@ -163,20 +166,14 @@ class SshStream:
         return self._execute(f"cat << 'EOT' | {command}", f"{stdin}\nEOT\n")
 
     def close(self) -> None:
-        """End the session."""
-        process = self._process
+        """End the session, as one_vmm_exec does: say exit, close the pipes, wait for nothing."""
+        process, self._process = self._process, None
         if process is None:
             return
-        try:
-            self._write(process, b"\nexit\n")
-        except OSError:
-            self._dead = self._dead or "closed"
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream:
-                stream.close()
-        process.wait()
-        self._backend.finished(process)
-        self._process = None
+        pipes = [one for one in (process.stdin, process.stdout, process.stderr) if one]
+        for step in (partial(self._write, process, b"\nexit\n"), *(pipe.close for pipe in pipes)):
+            with contextlib.suppress(BrokenPipeError):  # ssh may have ended already
+                step()
 
     def _execute(self, command: str, stdin: str) -> Completed:
         if self._dead:

@@ -311,7 +311,7 @@ def _template_of(document: str) -> Dict[str, Any]:
     if context is not None:
         user["CONTEXT"] = {one.tag: one.text or "" for one in context if not one.tag.startswith("ETH")
                            and one.tag not in ("DISK_ID", "TARGET")}
-    for name in ("OS", "GRAPHICS", "FEATURES", "RAW", "CPU_MODEL", "INPUT", "TOPOLOGY"):
+    for name in ("OS", "GRAPHICS", "FEATURES", "RAW", "CPU_MODEL", "INPUT", "TOPOLOGY", "VIDEO"):
         vector = template.find(name)
         if vector is not None:
             user[name] = {one.tag: one.text or "" for one in vector if one.tag not in ("UUID", "PORT")}
