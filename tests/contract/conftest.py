@@ -1,0 +1,79 @@
+"""One simulated farm a test process; what a test leaves behind fails it, and the next test gets a new farm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+for directory in (Path(__file__).parent, *(Path(__file__).parents[2] / name for name in ("lab", "tests"))):
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+
+from simulated import SimStage  # noqa: E402
+
+
+class Stages:
+    """The farm of this process, made again when a test has spoilt it."""
+
+    def __init__(self) -> None:
+        self._stage: SimStage | None = None
+        self._place = ""
+
+    def get(self) -> SimStage:
+        """The farm. Skips the test where the machine does not allow one."""
+        if self._stage is None:
+            self._place = tempfile.mkdtemp(prefix="dnc-contract-")
+            self._stage = SimStage(Path(self._place))
+            try:
+                self._stage.start()
+            except RuntimeError as error:
+                self.drop()
+                pytest.skip(f"no simulated farm here: {error}")
+        return self._stage
+
+    def drop(self) -> None:
+        """End the farm; the next test gets another one."""
+        if self._stage is not None:
+            self._stage.stop()
+            self._stage = None
+            shutil.rmtree(self._place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stages() -> Iterator[Stages]:
+    """Where this process has its farm."""
+    if os.geteuid() != 0:
+        pytest.skip("the simulated farm mounts file systems: run as root")
+    held = Stages()
+    yield held
+    held.drop()
+
+
+@pytest.fixture
+def stage(stages: Stages) -> Iterator[SimStage]:
+    """A farm with nothing on it; afterwards there must be nothing again, and no rule of safety broken."""
+    found = stages.get()
+    clean = False
+    try:
+        yield found
+        found.farm.clear_faults()
+        found.tidy()
+        broken, left = found.violations(), found.leftovers()
+        clean = not broken and not left
+        assert not broken
+        assert not left
+    finally:
+        if not clean:
+            stages.drop()
+
+
+@pytest.fixture(params=["zfs", "thin"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each kind of pool in turn."""
+    return str(request.param)
