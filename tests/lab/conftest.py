@@ -32,13 +32,12 @@ def image(stage, backend):
     stage.cloud.delete_image(imported).checked()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vm(stage, image):
-    """A VM of it that runs on node1 and writes; terminated after the test, and nothing of it may be left."""
+    """A VM of it, running on node1 at first; the tests of a backend lead it through its life, one after the other."""
     machine = stage.instantiate(image, "node1")
     stage.wait_for_tick(machine, 1)
     yield machine
     if machine.status != "DONE":
         stage.cloud.terminate(machine, hard=True).checked()
-    own = f"-{machine.id}-"
-    assert [line for line in stage.leftovers() if own in line or "domain" in line] == []
+    assert [line for line in stage.leftovers() if f"-{machine.id}-" in line or "domain" in line] == []

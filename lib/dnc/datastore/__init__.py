@@ -1,0 +1,1 @@
+"""Datastore actions, one module each; they run on the frontend (contract 4)."""

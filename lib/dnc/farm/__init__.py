@@ -1,0 +1,1 @@
+"""The frontend's view of many hosts: sessions, placement, two-phase work on all members of a disk."""
