@@ -61,7 +61,7 @@ def test_live_migration_there_and_back_and_there(stage, backend, image, vm):
         tick = after
         no_two_primaries(stage, disk)
         roles = {host: stage.proc_drbd(host, disk)["ro"].split("/")[0] for host in ("node1", "node2")}
-        assert roles == {"node1": "Secondary", "node2": "Secondary", **{target: "Primary"}}
+        assert roles == {"node1": "Secondary", "node2": "Secondary", target: "Primary"}
         intents = stage.lab.root(target, ["ls", "/var/lib/dnc/intents"]).stdout.split()
         assert intents == []
 
@@ -127,8 +127,9 @@ def test_many_disks(stage, backend, image):
     data = cloud.create_image(f"data-{backend}", "", stage.datastores[backend], persistent=True, size_mb=24,
                               type="DATABLOCK", template={"FS": "ext4"})
     cloud.operations[-1].checked()
-    disks = [{"IMAGE": image.name, "SIZE": "160"}, {"IMAGE": data.name}, {"TYPE": "fs", "FS": "ext4", "SIZE": "20", "FORMAT": "raw"},
-             {"TYPE": "swap", "SIZE": "16"}]
+    volatile = {"TYPE": "fs", "FS": "ext4", "SIZE": "20", "FORMAT": "raw"}
+    swap = {"TYPE": "swap", "SIZE": "16"}
+    disks = [{"IMAGE": image.name, "SIZE": "160"}, {"IMAGE": data.name}, volatile, swap]
     vm = stage.instantiate(image, "node1", DISK=disks)
     larger = f"{image.source}-{vm.id}-0"
     size = int(stage.lab.root("node1", ["blockdev", "--getsize64", f"/dev/drbd/by-res/{larger}/0"]).stdout)
