@@ -22,8 +22,11 @@ def exists(saved: Path) -> bool:
     return saved.is_dir()
 
 
-def save(saved: Path, plans: Sequence[qemu.HostPlan]) -> None:
-    """Freeze running hosts, all stopped before the first is saved, and move their disks to the golden state."""
+def save(saved: Path, plans: Sequence[qemu.HostPlan], lab: str) -> None:
+    """Freeze running hosts, all stopped before the first is saved, and move their disks to the golden state.
+
+    `lab` keeps two labs apart that save at the same time: the first one to end wins.
+    """
     for plan in plans:
         with qemu.Monitor(plan.directory) as monitor:
             monitor.execute("stop")
@@ -32,14 +35,16 @@ def save(saved: Path, plans: Sequence[qemu.HostPlan]) -> None:
             monitor.human(f"savevm {qemu.SNAPSHOT}")
             monitor.execute("quit")
         qemu.await_end(plan.directory, 30)
-    partial = saved.with_name(saved.name + ".partial")
+    partial = saved.with_name(f"{saved.name}.{lab}.partial")
     remove_tree(partial)
     for plan in plans:
         (partial / plan.name).mkdir(parents=True, mode=0o755)
         for kind in qemu.DISKS:
             plan.disk(kind).rename(partial / plan.name / plan.disk(kind).name)
-    remove_tree(saved)
-    partial.rename(saved)
+    if exists(saved):
+        remove_tree(partial)
+    else:
+        partial.rename(saved)
 
 
 def restore(saved: Path, plans: Sequence[qemu.HostPlan]) -> None:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import access, golden, qemu, state, switch
-from .build import build, build_path, side_by_side
+from .build import build, side_by_side
 from .cache import LAB_SOURCE, REPOSITORY, cache_dir, locked, remove_tree
 from .errors import LabError
 from .progress import Steps
 from .rootfs import MAX_HOSTS
 
-BOOT_SECONDS = 180.0
-RESUME_SECONDS = 60.0
-PREPARE_SECONDS = 120.0
+BOOT_SECONDS = 400.0
+RESUME_SECONDS = 120.0
+PREPARE_SECONDS = 300.0
 MEMORY_PER_HOST_MIB = qemu.MEMORY_MIB + 512
 MAKE_POOLS = LAB_SOURCE / "host/make-pools"
 
@@ -90,17 +90,18 @@ class Lab:
                 return
             if running:
                 self._stop()
-            build(quiet=self.quiet)
+            artifacts = build(quiet=self.quiet)
             before = state.load(self.directory)
-            self._start(hosts or (before.hosts if before else 2), cold)
+            self._start(artifacts, hosts or (before.hosts if before else 2), cold)
 
     def reset(self) -> None:
-        """Return to the saved state: every change since then, power and links included, is undone."""
+        """Return to the saved state of the lab's own build: every change since, power and links included, is undone."""
         with locked(f"lab-{self.name}", f"work on lab {self.name}", wait=True):
-            hosts = self.state.hosts
+            hosts, artifacts = self.state.hosts, self.artifacts
             self._stop()
-            build(quiet=self.quiet)
-            self._start(hosts, cold=False)
+            if not (artifacts / "complete").exists():
+                artifacts = build(quiet=self.quiet)
+            self._start(artifacts, hosts, cold=False)
 
     def down(self) -> None:
         """Stop everything that runs for this lab. The next `up` starts from the saved state."""
@@ -216,26 +217,23 @@ class Lab:
             number, self.directory / host, self.artifacts, current.ports[host], (own, peer), accelerator
         )
 
-    def _start(self, hosts: int, cold: bool) -> None:
+    def _start(self, artifacts: Path, hosts: int, cold: bool) -> None:
         check_memory(hosts)
         with Steps(self.quiet) as steps:
             old = state.load(self.directory)
             names = [f"node{number}" for number in range(1, hosts + 1)]
             ports = {name: access.free_port(old.ports.get(name) if old else None) for name in names}
-            state.save(self.directory, state.State(build_path().name, hosts, ports))
+            state.save(self.directory, state.State(artifacts.name, hosts, ports))
             access.write_ssh_configs(self.directory, self.artifacts, ports)
             saved = golden.path(self.artifacts, hosts)
             if cold or not golden.exists(saved):
                 self._cold_boot(steps)
-                if not golden.exists(saved):
-                    with steps.step("save the golden state"):
-                        golden.save(saved, [self._plan(host) for host in names])
-                        self._forget_connections()
-                elif cold:
+                if golden.exists(saved):
                     self._prepare(steps)
                     return
-                else:
-                    return
+                with steps.step("save the golden state"):
+                    golden.save(saved, [self._plan(host) for host in names], self.name)
+                    self._forget_connections()
             with steps.step("resume from the golden state"):
                 golden.restore(saved, [self._plan(host) for host in names])
                 self._resume()

@@ -12,8 +12,8 @@ from .cache import cache_dir
 from .errors import LabError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,20}")
-# Room that a Unix socket's address has; QEMU's sockets are a few characters below the lab's directory.
-LONGEST_DIRECTORY = 108 - len("/node1/console.sock") - 1 - 17  # ssh appends 17 characters while it makes its socket
+# Room for a lab's directory in the address of a Unix socket; ssh appends 17 characters while it makes its own.
+LONGEST_DIRECTORY = 107 - len("/ssh-node1") - 17
 
 
 @dataclass

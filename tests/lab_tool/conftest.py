@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache directory of its own."""
-    monkeypatch.setenv("DNC_LAB_DIR", str(tmp_path))
-    return tmp_path
+def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache directory of its own, with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="dnc-") as path:
+        monkeypatch.setenv("DNC_LAB_DIR", path)
+        yield Path(path)

@@ -269,3 +269,30 @@ def test_counter_command(cache: Path, tmp_path: Path) -> None:
     )
     done = CliRunner().invoke(cli.cli, ["counter", str(image)])
     assert done.exit_code == 1 and "ticks 1..4" in done.output and "missing ticks: 2" in done.output
+
+
+def test_builds_that_nothing_uses_are_removed(cache: Path) -> None:
+    for name in ("present", "used", "old"):
+        (cache / "build" / name / "golden-2-x").mkdir(parents=True)
+    directory = state.lab_dir("a")
+    directory.mkdir(parents=True)
+    state.save(directory, state.State("used", 2, {}))
+    build.remove_unused_builds(cache / "build/present")
+    assert sorted(path.name for path in (cache / "build").iterdir()) == ["present", "used"]
+
+
+def test_error_is_one_line_and_exit_status_1(cache: Path) -> None:
+    environment = dict(os.environ, DNC_LAB_DIR=str(cache))
+    tool = build.LAB_SOURCE / "lab"
+    done = subprocess.run([tool, "ssh", "node9", "true"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "never up" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_process_of_a_host_is_not_taken_for_another(tmp_path: Path) -> None:
+    directory = tmp_path / "node1"
+    directory.mkdir()
+    assert qemu.pid_of(directory) is None
+    (directory / "pid").write_text(f"{os.getpid()}\n")
+    assert qemu.pid_of(directory) is None
+    qemu.kill(directory)
