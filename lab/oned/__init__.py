@@ -11,6 +11,6 @@ from .settings import Settings
 from .states import ImageState, LcmState, VmState
 
 __all__ = [
-    "Call", "Completed", "Datastore", "Farm", "Image", "ImageState", "Injection", "LcmState", "Oned", "Operation", "Refused",
-    "Settings", "SshFarm", "VirtualMachine", "VmState", "lab_farm",
+    "Call", "Completed", "Datastore", "Farm", "Image", "ImageState", "Injection", "LcmState", "Oned", "Operation",
+    "Refused", "Settings", "SshFarm", "VirtualMachine", "VmState", "lab_farm",
 ]

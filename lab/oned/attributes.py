@@ -1,13 +1,13 @@
 """OpenNebula templates as Python dictionaries, and their XML as oned writes it.
 
-A template maps a name to a text, to another template (a vector) or to a list of vectors. oned writes names sorted, values as
-CDATA, without header, indentation or namespace (contract section 8).
+A template maps a name to a text, to another template (a vector) or to a list of vectors. oned writes names sorted,
+values as CDATA, without header, indentation or namespace (contract section 8).
 """
 
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Union, cast
+from typing import Dict, List, Union
 from xml.sax.saxutils import escape
 
 Value = Union[str, "Attributes", "List[Attributes]"]
@@ -72,7 +72,7 @@ def vectors_of(attributes: Attributes, name: str) -> list[Attributes]:
         return [value]
     if isinstance(value, str):
         raise TypeError(f"attribute {name} is a text, not a vector")
-    return cast("List[Attributes]", value)
+    return value
 
 
 def upper(attributes: Attributes) -> Attributes:

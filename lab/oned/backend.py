@@ -1,4 +1,4 @@
-"""How driver scripts are run: on the frontend as a process, on a host through `ssh HOST bash -s` (contract 1.1, 2.1, 7.2)."""
+"""How driver scripts are run: here as a process, on a host through `ssh HOST bash -s` (contract 1.1, 2.1, 7.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import threading
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Dict, Protocol
+from typing import IO, Any, Callable, Dict, Protocol
 
 from .calls import Call, Completed
 
@@ -63,7 +63,7 @@ class ProcessBackend:
         self.user = user
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
-        self.repair = lambda host: None
+        self.repair: Callable[[str], None] = _no_repair
 
     def has_script(self, family: str, driver: str, action: str) -> bool:
         """Whether remotes hold an executable for that action."""
@@ -128,6 +128,10 @@ class ProcessBackend:
         return Completed(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
+def _no_repair(host: str) -> None:
+    """Without an installation there is nothing to copy to a host."""
+
+
 def user_arguments(user: str | None) -> Dict[str, Any]:
     """Popen arguments that give up root for that user (None keeps the present one)."""
     if user is None or os.geteuid() != 0:
@@ -171,7 +175,8 @@ class SshStream:
         if process is None:
             return
         pipes = [one for one in (process.stdin, process.stdout, process.stderr) if one]
-        for step in (partial(self._write, process, b"\nexit\n"), *(pipe.close for pipe in pipes)):
+        steps: list[Callable[[], None]] = [partial(self._write, process, b"\nexit\n"), *(pipe.close for pipe in pipes)]
+        for step in steps:
             with contextlib.suppress(BrokenPipeError):  # ssh may have ended already
                 step()
 
@@ -183,10 +188,8 @@ class SshStream:
             self._process = self._backend.start(["ssh", *options, self._host, "bash -s"])
         process = self._process
         line = f"({command}); echo \"ExitCode: $? {_END_ERR}\" 1>&2; echo \"{_END_OUT}\"\n{stdin}"
-        try:
+        with contextlib.suppress(BrokenPipeError):  # why ssh ended is in what it wrote
             self._write(process, line.encode())
-        except OSError:
-            return self._lost(process, "", "")
         return self._await_end(process)
 
     @staticmethod
@@ -223,7 +226,7 @@ class SshStream:
 
 
 def _ended(out: str, err: str) -> Completed | None:
-    """The result once both markers have come, else None; "ExitCode: n" stays in stderr as OpenNebula leaves it there."""
+    """The result once both markers have come, else None; as with OpenNebula "ExitCode: n" stays in stderr."""
     if f"{_END_OUT}\n" not in out:
         return None
     for line in err.split("\n"):

@@ -13,11 +13,15 @@ from .states import ImageState, ImageType
 from .transfer import is_volatile
 
 # Anything else that a user writes at the top of a template goes to USER_TEMPLATE (contract section 8).
-_TEMPLATE_NAMES = frozenset(
-    ["CPU", "VCPU", "VCPU_MAX", "MEMORY", "MEMORY_MAX", "MEMORY_SLOTS", "MEMORY_RESIZE_MODE", "DISK", "NIC", "NIC_ALIAS", "NIC_DEFAULT", "CONTEXT", "OS", "GRAPHICS", "INPUT", "VIDEO", "FEATURES", "CPU_MODEL", "TOPOLOGY", "NUMA_NODE", "PCI", "RAW", "SUBMIT_ON_HOLD", "TEMPLATE_ID"]
-)
+_TEMPLATE_NAMES = frozenset((
+    "CPU", "VCPU", "VCPU_MAX", "MEMORY", "MEMORY_MAX", "MEMORY_SLOTS", "MEMORY_RESIZE_MODE", "DISK", "NIC", "NIC_ALIAS",
+    "NIC_DEFAULT", "CONTEXT", "OS", "GRAPHICS", "INPUT", "VIDEO", "FEATURES", "CPU_MODEL", "TOPOLOGY", "NUMA_NODE",
+    "PCI", "RAW", "SUBMIT_ON_HOLD", "TEMPLATE_ID",
+))
 _NIC_CONTEXT = (
-    ["DNS", "EXTERNAL", "GATEWAY", "IP", "IP6", "IP6_GATEWAY", "IP6_METHOD", "IP6_METRIC", "IP6_PREFIX_LENGTH", "IP6_ULA", "MAC", "MASK", "METHOD", "METRIC", "MTU", "NETWORK", "ROUTES", "SEARCH_DOMAIN", "VLAN_ID", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT"]
+    "DNS", "EXTERNAL", "GATEWAY", "IP", "IP6", "IP6_GATEWAY", "IP6_METHOD", "IP6_METRIC", "IP6_PREFIX_LENGTH",
+    "IP6_ULA", "MAC", "MASK", "METHOD", "METRIC", "MTU", "NETWORK", "ROUTES", "SEARCH_DOMAIN", "VLAN_ID", "VROUTER_IP",
+    "VROUTER_IP6", "VROUTER_MANAGEMENT",
 )
 # Copied from a datastore into its disks by oned itself; INHERIT_DATASTORE_ATTR adds more (contract 1.6, 4).
 INHERITED = ("ALLOW_ORPHANS", "CLONE_TARGET", "DISK_TYPE", "LN_TARGET", "PERSISTENT_SNAPSHOTS", "TM_MAD")
@@ -61,7 +65,8 @@ def build_disk(store: Store, written: Attributes, disk_id: int) -> tuple[Attribu
         # TM_MAD_CONF's DRIVER wins over what the user wrote (extra 197)
         disk["FORMAT"] = disk["DRIVER"] = store.driver or text_of(disk, "FORMAT", "raw")
         return disk, None
-    image = store.image(text_of(disk, "IMAGE_ID")) if "IMAGE_ID" in disk else store.image_by_name(text_of(disk, "IMAGE"))
+    known = "IMAGE_ID" in disk
+    image = store.image(text_of(disk, "IMAGE_ID")) if known else store.image_by_name(text_of(disk, "IMAGE"))
     _describe_image(store, disk, image)
     return disk, image
 
@@ -142,8 +147,8 @@ def build_nic(store: Store, written: Attributes, vm_id: int, nic_id: int) -> Att
     address, mac = network.lease()
     nic: Attributes = {
         **written, "AR_ID": "0", "BRIDGE": network.bridge, "BRIDGE_TYPE": "linux", "CLUSTER_ID": "0", "IP": address,
-        "MAC": mac, "NAME": f"NIC{nic_id}", "NETWORK": network.name, "NETWORK_ID": str(network.id), "NIC_ID": str(nic_id),
-        "SECURITY_GROUPS": "0", "VN_MAD": network.vn_mad,
+        "MAC": mac, "NAME": f"NIC{nic_id}", "NETWORK": network.name, "NETWORK_ID": str(network.id),
+        "NIC_ID": str(nic_id), "SECURITY_GROUPS": "0", "VN_MAD": network.vn_mad,
     }
     nic.setdefault("TARGET", f"one-{vm_id}-{nic_id}")
     nic.update({name: value for name, value in (("DNS", network.dns), ("GATEWAY", network.gateway)) if value})
@@ -185,7 +190,8 @@ def _complete(template: Attributes, vm_id: int) -> None:
         template["SECURITY_GROUP_RULE"] = list(_security_rules())
 
 
-def build_vm(store: Store, user: Attributes, vm_id: int, name: str, with_plan: bool) -> tuple[VirtualMachine, list[Image]]:
+def build_vm(store: Store, user: Attributes, vm_id: int, name: str,
+             with_plan: bool) -> tuple[VirtualMachine, list[Image]]:
     """A new machine from a user's template, with the images that its disks use; Refused if something is missing."""
     template, free = split_template(user)
     disks: list[Attributes] = []

@@ -18,7 +18,8 @@ from .settings import Settings
 class Oned(AllOperations):
     """A frontend with its datastores, images, hosts and machines.
 
-    location becomes ONE_LOCATION and must be readable for the farm's user. A backend may be given instead of running processes.
+    location becomes ONE_LOCATION and must be readable for the farm's user. A backend may be given instead of running
+    processes.
     """
 
     def __init__(self, location: Path, farm: Farm, settings: Settings | None = None, progress: Progress | None = None,
@@ -84,7 +85,8 @@ class Oned(AllOperations):
     def create_network(self, name: str, bridge: str = "br0", vn_mad: str = "bridge",
                        template: Attributes | None = None, dns: str = "", gateway: str = "") -> Network:
         """`onevnet create` with one address range, 10.0.0.10 and up."""
-        network = Network(self.new_id("network"), name, bridge, vn_mad, template=template or {}, dns=dns, gateway=gateway)
+        network = Network(self.new_id("network"), name, bridge, vn_mad, template=template or {}, dns=dns,
+                          gateway=gateway)
         self.networks[network.id] = network
         return network
 

@@ -110,6 +110,12 @@ class Core:
                 return host
         raise Refused(f"HOST named {name} not found.")
 
+    def image_with_id(self, image_id: str) -> Image:
+        """The image of that id; Refused if there is none."""
+        if not image_id.isdigit() or int(image_id) not in self.images:
+            raise Refused(f"Error getting image [{image_id}].")
+        return self.images[int(image_id)]
+
     def image_named(self, name: str) -> Image:
         """The image of that name; Refused if there is none."""
         for image in self.images.values():
@@ -127,8 +133,8 @@ class Core:
     @property
     def store(self) -> Store:
         """What building a machine needs to look up."""
-        return Store(lambda image_id: self.images[int(image_id)], self.image_named, lambda ds_id: self.datastores[ds_id],
-                     self.network_named, self.settings.inherit_datastore_attributes, self.settings.device_prefix,
+        return Store(self.image_with_id, self.image_named, lambda ds_id: self.datastores[ds_id], self.network_named,
+                     self.settings.inherit_datastore_attributes, self.settings.device_prefix,
                      self.settings.tm_mad_conf.get("DRIVER", ""))
 
     def system_datastore(self, name: str | None) -> Datastore:
@@ -174,7 +180,8 @@ class Core:
         """The maker of transfer lines for a machine."""
         return Lines(self, vm)
 
-    def context_of(self, vm: VirtualMachine, ticket: Ticket, parts: VmmMessage, datastore_id: int | None = None) -> Context:
+    def context_of(self, vm: VirtualMachine, ticket: Ticket, parts: VmmMessage,
+                   datastore_id: int | None = None) -> Context:
         """The shared part of a virtualisation action; a machine being moved away is still in the old datastore."""
         chosen = vm.datastore_id if datastore_id is None else datastore_id
         return Context(vm, self.datastores[chosen], parts, ticket)

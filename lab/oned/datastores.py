@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .attributes import element
 from .backend import Backend
 from .calls import Call, CallLog
 from .messages import datastore_message, failure_text, image_message, stat_message
@@ -29,7 +30,7 @@ class DatastoreDriver:
         """Space of a datastore; a system datastore is asked through its TM driver."""
         if not datastore.is_system:
             return self._run("ds", datastore.ds_mad, "monitor", datastore.id, datastore_message(datastore))
-        extra = f"<DATASTORE_LOCATION>{location}</DATASTORE_LOCATION><MONITOR_VM_DISKS>{int(monitor_disks)}</MONITOR_VM_DISKS>"
+        extra = element("DATASTORE_LOCATION", location) + element("MONITOR_VM_DISKS", int(monitor_disks))
         return self._run("tm", datastore.tm_mad, "monitor", datastore.id, datastore_message(datastore, extra=extra))
 
     def _run(self, mad: str, driver: str, action: str, about: int, message: str) -> str:

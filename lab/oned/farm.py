@@ -10,9 +10,9 @@ from typing import Dict, Protocol
 class Farm(Protocol):
     """Hosts to drive.
 
-    ssh_directory holds an executable `ssh` (and may hold others) that comes first in the drivers' PATH, as OpenNebula's own
-    wrapper does; rsync works over it. user is whom drivers run as when the stand-in is root (None: the present user).
-    private_key is loaded into the agent that `migrate` forwards (None: no agent).
+    ssh_directory holds an executable `ssh` (and may hold others) that comes first in the drivers' PATH, as OpenNebula's
+    own wrapper does; rsync works over it. user is whom drivers run as when the stand-in is root (None: the present
+    one). private_key is loaded into the agent that `migrate` forwards (None: no agent).
     """
 
     hosts: tuple[str, ...]

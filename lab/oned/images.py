@@ -110,8 +110,9 @@ class ImageOperations(LifeCycle):
         kind = ImageType[type.upper()]
         if kind is not ImageType.CDROM:
             attributes.setdefault("DEV_PREFIX", self.settings.device_prefix)
-        image = Image(self.new_id("image"), name, kind, store.id, store.name, DiskType[store.disk_type].value, persistent,
-                      format=text_of(attributes, "FORMAT"), fs=text_of(attributes, "FS"), size=size, template=attributes)
+        image = Image(self.new_id("image"), name, kind, store.id, store.name, DiskType[store.disk_type].value,
+                      persistent, format=text_of(attributes, "FORMAT"), fs=text_of(attributes, "FS"), size=size,
+                      template=attributes)
         for extra in ("FORMAT", "FS"):
             attributes.pop(extra, None)
         self.images[image.id] = image

@@ -1,4 +1,4 @@
-"""The stand-in's ONE_LOCATION: directories, the suite put there by `make install`, copies on hosts (contract 7.1 to 7.3)."""
+"""The stand-in's ONE_LOCATION: directories, the suite put there by `make install`, copies on hosts (contract 7.1)."""
 
 from __future__ import annotations
 

@@ -160,17 +160,18 @@ class InterfaceOperations(SnapshotOperations):
                 raise wrong_state("one.vm.updatenic", "update NIC of", vm)
             self.record_hot(vm, HistoryAction.NIC_UPDATE)
             nic.update(upper(changes))
-            vm.template["VNET_UPDATE"] = {name: "" for name in upper(changes)}
+            vm.template["VNET_UPDATE"] = dict.fromkeys(upper(changes), "")
             try:
                 with self.changing(vm, L.HOTPLUG_NIC, False) as ticket:
                     self.vmm.run("UPDATENIC", self.context_of(vm, ticket, VmmMessage(vm.host)), [
-                        Step("vnm", "update_nic", (vm.deploy_id, text_of(nic, "NETWORK_ID")), stdin=collapsed(vm.xml()))])
+                        Step("vnm", "update_nic", (vm.deploy_id, text_of(nic, "NETWORK_ID")),
+                             stdin=collapsed(vm.xml()))])
             finally:
                 del vm.template["VNET_UPDATE"]
         return self.operate(f"update nic {nic_id} of {vm.id}", work, vm)
 
     def update_configuration(self, vm: VirtualMachine, changes: Attributes, append: bool = False) -> Operation:
-        """`onevm updateconf`: without append, what is not given is gone. A running machine gets the new CD-ROM at once."""
+        """`onevm updateconf`: without append, what is not given is gone. A running machine gets the CD-ROM anew."""
         def work(_: Operation) -> None:
             context = vector_of(vm.template, "CONTEXT")
             if context is None or not (vm.is_running or vm.state is VmState.POWEROFF):

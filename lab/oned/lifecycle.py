@@ -15,7 +15,13 @@ from .states import HistoryAction, LcmState, VmState
 from .transfer import DriverFailure, is_volatile
 from .vmm import Step
 
-_RESUMES: Dict[VmState, LcmState] = {VmState.POWEROFF: LcmState.BOOT_POWEROFF, VmState.SUSPENDED: LcmState.BOOT_SUSPENDED}
+_RESUMES: Dict[VmState, LcmState] = {
+    VmState.POWEROFF: LcmState.BOOT_POWEROFF, VmState.SUSPENDED: LcmState.BOOT_SUSPENDED,
+}
+_DEPLOYS: Dict[VmState, LcmState] = {
+    VmState.PENDING: LcmState.PROLOG, VmState.HOLD: LcmState.PROLOG, VmState.STOPPED: LcmState.PROLOG_RESUME,
+    VmState.UNDEPLOYED: LcmState.PROLOG_UNDEPLOY,
+}
 _MIGRATES_AT_REST: Dict[str, LcmState] = {
     "POWEROFF": LcmState.PROLOG_MIGRATE_POWEROFF, "SUSPENDED": LcmState.PROLOG_MIGRATE_SUSPEND,
     "UNKNOWN": LcmState.PROLOG_MIGRATE_UNKNOWN,
@@ -55,13 +61,11 @@ class LifeCycle(Phases):
         return self.operate(f"deploy {vm.id}", lambda _: self._deploy(vm, host, datastore), vm, background)
 
     def _deploy(self, vm: VirtualMachine, host: str | None, datastore: str | None) -> None:
-        first = {VmState.PENDING: LcmState.PROLOG, VmState.HOLD: LcmState.PROLOG, VmState.STOPPED: LcmState.PROLOG_RESUME,
-                 VmState.UNDEPLOYED: LcmState.PROLOG_UNDEPLOY}
-        if vm.state not in first:
+        if vm.state not in _DEPLOYS:
             raise wrong_state("one.vm.deploy", "deploy", vm)
-        state = first[vm.state]
+        state = _DEPLOYS[vm.state]
         if vm.state is VmState.PENDING and vm.resumes_from is not None:
-            state = first[vm.resumes_from]
+            state = _DEPLOYS[vm.resumes_from]
         vm.resumes_from = None
         self._place(vm, host or next(iter(self.hosts.values())).name, self.system_datastore(datastore))
         vm.at_frontend = False
@@ -160,10 +164,11 @@ class LifeCycle(Phases):
             self.begin(vm, HistoryAction.TERMINATE)
             self.go(vm, LcmState.EPILOG)
         elif vm.is_running or vm.status == "UNKNOWN":
-            self._end(vm, LcmState.SHUTDOWN, HistoryAction.TERMINATE_HARD if hard else HistoryAction.TERMINATE, hard, "")
+            action = HistoryAction.TERMINATE_HARD if hard else HistoryAction.TERMINATE
+            self._end(vm, LcmState.SHUTDOWN, action, hard, "terminate")
         else:
-            action = "terminate-hard" if hard else "terminate"
-            raise Refused(f"[one.vm.action] Error performing action \"{action}\": Could not terminate VM {vm.id}, "
+            verb = "terminate-hard" if hard else "terminate"
+            raise Refused(f"[one.vm.action] Error performing action \"{verb}\": Could not terminate VM {vm.id}, "
                           f"wrong state {vm.status}.")
 
     def cleanup(self, vm: VirtualMachine, action: HistoryAction, goal: VmState) -> None:
@@ -173,10 +178,11 @@ class LifeCycle(Phases):
     def migrate(self, vm: VirtualMachine, host: str, live: bool = False, datastore: str | None = None,
                 poff: bool = False, hard: bool = False, background: bool = False) -> Operation:
         """Migrate: live, or cold by save (the default), by power-off (poff) or by a hard one (poff and hard)."""
-        return self.operate(f"migrate {vm.id} to {host}", lambda _: self._migrate(vm, host, live, datastore, poff, hard),
-                            vm, background)
+        return self.operate(f"migrate {vm.id} to {host}", lambda _: self._migrate(
+            vm, host, live, datastore, poff, hard), vm, background)
 
-    def _migrate(self, vm: VirtualMachine, host: str, live: bool, datastore: str | None, poff: bool, hard: bool) -> None:
+    def _migrate(self, vm: VirtualMachine, host: str, live: bool, datastore: str | None, poff: bool,
+                 hard: bool) -> None:
         target = self.host(host)
         system = self.system_datastore(datastore) if datastore else self.datastores[vm.datastore_id]
         self._check_migration(vm, target.id, system, live)

@@ -228,7 +228,8 @@ class VirtualMachine:
         history = "".join(one.xml(self.with_plan) for one in records)
         snapshots = "".join(self.snapshots[disk_id].xml() for disk_id in sorted(self.snapshots))
         return (
-            f"<VM>{element('ID', self.id)}{OWNER}{element('NAME', self.name)}{permissions_xml()}<LAST_POLL>0</LAST_POLL>"
+            f"<VM>{element('ID', self.id)}{OWNER}{element('NAME', self.name)}{permissions_xml()}"
+            "<LAST_POLL>0</LAST_POLL>"
             f"{element('STATE', int(self.state))}{element('LCM_STATE', int(self.lcm_state))}"
             f"{element('PREV_STATE', int(self.state))}{element('PREV_LCM_STATE', int(self.lcm_state))}"
             f"{element('RESCHED', self.resched)}{element('STIME', self.stime)}{element('ETIME', self.etime)}"

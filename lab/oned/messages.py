@@ -1,4 +1,4 @@
-"""What goes to drivers on stdin, and what oned makes of the text they answer (contract 2.5, 4, 5, 7.4, observation 9)."""
+"""What goes to drivers on stdin, and what oned makes of the text they answer (contract 2.5, 4, 5, 7.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a machine, phase by phase: what each LCM state runs and where success and failure lead (contract 1.4, 1.5)."""
+"""The life of a machine, phase by phase: what each LCM state runs, where success and failure lead (contract 1.4)."""
 
 from __future__ import annotations
 

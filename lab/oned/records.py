@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from .attributes import Attributes, attributes_xml, cdata, element, identifiers, text_of
 from .states import DiskType, ImageState, ImageType
 
-OWNER = (
-    "<UID>0</UID><GID>0</GID><UNAME>oneadmin</UNAME><GNAME>oneadmin</GNAME>"
-)
+OWNER = "<UID>0</UID><GID>0</GID><UNAME>oneadmin</UNAME><GNAME>oneadmin</GNAME>"
 
 
 def permissions_xml(group_use: int = 0) -> str:
@@ -135,10 +133,11 @@ class Image:
             f"{element('MODTIME', self.registered)}<SOURCE>{cdata(self.source)}</SOURCE><PATH>{cdata(self.path)}</PATH>"
             f"<FORMAT>{cdata(self.format)}</FORMAT><FS>{cdata(self.fs)}</FS>{element('SIZE', self.size)}"
             f"{element('STATE', int(self.state))}{element('PREV_STATE', int(self.prev_state))}"
-            f"{element('RUNNING_VMS', self.running_vms)}<CLONING_OPS>0</CLONING_OPS>{element('CLONING_ID', self.cloning_id)}"
+            f"{element('RUNNING_VMS', self.running_vms)}<CLONING_OPS>0</CLONING_OPS>"
+            f"{element('CLONING_ID', self.cloning_id)}"
             f"{element('TARGET_SNAPSHOT', self.target_snapshot)}{element('DATASTORE_ID', self.datastore_id)}"
-            f"{element('DATASTORE', self.datastore)}{identifiers('VMS', self.vm_ids)}<CLONES></CLONES><APP_CLONES></APP_CLONES>"
-            f"<TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>{self.snapshots.xml()}"
+            f"{element('DATASTORE', self.datastore)}{identifiers('VMS', self.vm_ids)}<CLONES></CLONES>"
+            f"<APP_CLONES></APP_CLONES><TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>{self.snapshots.xml()}"
             "<BACKUP_INCREMENTS></BACKUP_INCREMENTS><BACKUP_DISK_IDS></BACKUP_DISK_IDS></IMAGE>"
         )
 
@@ -159,9 +158,11 @@ class HostRecord:
         """The HOST element, short of PCI devices, NUMA nodes and monitoring."""
         return (
             f"<HOST>{element('ID', self.id)}{element('NAME', self.name)}{element('STATE', self.state)}"
-            f"{element('PREV_STATE', self.state)}<IM_MAD>{cdata(self.im_mad)}</IM_MAD><VM_MAD>{cdata(self.vm_mad)}</VM_MAD>"
+            f"{element('PREV_STATE', self.state)}<IM_MAD>{cdata(self.im_mad)}</IM_MAD>"
+            f"<VM_MAD>{cdata(self.vm_mad)}</VM_MAD>"
             "<CLUSTER_ID>0</CLUSTER_ID><CLUSTER>default</CLUSTER><HOST_SHARE><MEM_USAGE>0</MEM_USAGE>"
-            f"<RUNNING_VMS>{len(self.vm_ids)}</RUNNING_VMS><DATASTORES></DATASTORES><PCI_DEVICES/><NUMA_NODES/></HOST_SHARE>"
+            f"<RUNNING_VMS>{len(self.vm_ids)}</RUNNING_VMS><DATASTORES></DATASTORES><PCI_DEVICES/><NUMA_NODES/>"
+            "</HOST_SHARE>"
             f"{identifiers('VMS', self.vm_ids)}<TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>"
             "<MONITORING></MONITORING></HOST>"
         )

@@ -19,7 +19,7 @@ _WITH_DOMAIN = ("BOOT", "RUNNING", "UNKNOWN", "SHUTDOWN", "HOTPLUG", "SAVE", "MI
 
 
 class Recovery(ImageOperations):
-    """recover --success, --failure, --retry, --delete, --recreate, --delete-db; each may meet an action that still runs."""
+    """recover --success, --failure, --retry, --delete, --recreate, --delete-db; an action may still run meanwhile."""
 
     def recover_success(self, vm: VirtualMachine, background: bool = False) -> Operation:
         """Declare that the phase at hand has succeeded."""

@@ -1,4 +1,4 @@
-"""oned's XML-RPC, as far as drivers use it: documents are read, nothing is changed but by the operations of the stand-in."""
+"""oned's XML-RPC, as far as drivers use it: documents are read; only operations of the stand-in change anything."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from xmlrpc.client import Fault, dumps, loads
 from xmlrpc.server import SimpleXMLRPCRequestHandler
 
 _NO_EXISTS = 0x0400
+_NOUNS = {"vm": "virtual machine"}
 _AUTHENTICATION = 0x0100
 
 
@@ -57,7 +58,8 @@ class RpcServer:
         try:
             return [True, self._methods[method](*arguments[1:]), 0]
         except KeyError as missing:
-            return [False, f"[{method}] Error getting {method.split('.')[1]} [{missing.args[0]}].", _NO_EXISTS]
+            kind = method.split(".")[1]
+            return [False, f"[{method}] Error getting {_NOUNS.get(kind, kind)} [{missing.args[0]}].", _NO_EXISTS]
 
 
 class _Server(ThreadingHTTPServer):

@@ -95,7 +95,8 @@ class SnapshotOperations(DiskOperations):
         call = f"one.vm.disksnapshot{what}"
         if what == "revert":
             states: dict[str, LcmState] = {"POWEROFF": L.DISK_SNAPSHOT_REVERT_POWEROFF}
-            wrong, missing = "revert to disk snapshot for", f"Disk id ({disk_id}) or snapshot id ({snapshot_id}) is not valid."
+            wrong = "revert to disk snapshot for"
+            missing = f"Disk id ({disk_id}) or snapshot id ({snapshot_id}) is not valid."
             action = HistoryAction.DISK_SNAPSHOT_REVERT
         else:
             states = {"POWEROFF": L.DISK_SNAPSHOT_DELETE_POWEROFF, "SUSPENDED": L.DISK_SNAPSHOT_DELETE_SUSPENDED,
@@ -192,4 +193,5 @@ class SnapshotOperations(DiskOperations):
             self.vmm.plain("SNAPSHOTDELETE", "snapshot_delete", self.context_of(vm, ticket, VmmMessage(vm.host)),
                            (vm.deploy_id, text_of(snapshot, "HYPERVISOR_ID")))
             self._drop_snapshot(vm, snapshot)
-        return self.operate(f"delete snapshot of {vm.id}", lambda _: self._with_snapshot(vm, snapshot_id, "delete", run), vm)
+        return self.operate(f"delete snapshot of {vm.id}", lambda _: self._with_snapshot(
+            vm, snapshot_id, "delete", run), vm)

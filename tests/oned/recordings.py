@@ -12,7 +12,7 @@ from lxml import etree
 from oned import Call, Completed
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "recorded"
-_ADDRESS = {"node1": "127.0.1.1", "node2": "127.0.1.2", "node3": "127.0.1.3", "node4": "127.0.1.3", "frontend": "frontend"}
+_ADDRESS = {"node1": "127.0.1.1", "node2": "127.0.1.2", "node3": "127.0.1.3", "node4": "127.0.1.3"}
 _MAC = re.compile(r"02:00(:[0-9a-f]{2}){4}")
 
 
@@ -52,7 +52,8 @@ def shape_of_argument(text: str) -> str:
     return _MAC.sub("<mac>", text)
 
 
-def shape(mad: str, action: str, where: str, argv: list[str] | tuple[str, ...], encoding: str, stdin: str) -> tuple[Any, ...]:
+def shape(mad: str, action: str, where: str, argv: list[str] | tuple[str, ...], encoding: str,
+          stdin: str) -> tuple[Any, ...]:
     """What is compared of a call: order comes from the list it is in."""
     arguments = tuple(map(shape_of_argument, argv)) if action != "stat" else ("<request>",)
     root = re.match(r"<(\w+)>", stdin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,13 @@ NOT_OFFERED = {
     r"probe": "no probes; report() sets what they would say",
 }
 # Operations that were given up while a driver hung: (set, op) -> the op during which the driver came back.
-HANGS = {("self", 224): 226, ("self", 236): 237, ("self", 238): 239, ("extra", 61): 62, ("extra", 65): 67, ("extra", 71): 73}
-_SETTINGS = dict(
-    vm_mad="rec", vmm_directory="rec", tm_mad="rec", ds_mad="rec", im_mad="rec", live_disk_snapshots=("rec-rec",),
-    inherit_datastore_attributes=(), vms_location="/var/lib/one/vms",
-    tm_mad_conf={"LN_TARGET": "NONE", "CLONE_TARGET": "SELF", "SHARED": "YES", "DRIVER": "raw", "DISK_TYPE": "BLOCK",
-                 "ALLOW_ORPHANS": "YES", "DS_MIGRATE": "YES", "DS_LIVE_MIGRATE": "YES", "DS_MIGRATE_SNAP": "YES"})
+HANGS = {
+    ("self", 224): 226, ("self", 236): 237, ("self", 238): 239, ("extra", 61): 62, ("extra", 65): 67, ("extra", 71): 73,
+}
+_TM_MAD_CONF = {
+    "LN_TARGET": "NONE", "CLONE_TARGET": "SELF", "SHARED": "YES", "DRIVER": "raw", "DISK_TYPE": "BLOCK",
+    "ALLOW_ORPHANS": "YES", "DS_MIGRATE": "YES", "DS_LIVE_MIGRATE": "YES", "DS_MIGRATE_SNAP": "YES",
+}
 
 
 @dataclass
@@ -62,12 +64,13 @@ class Replay:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        directory = Path(tempfile.mkdtemp(prefix="oned-replay-"))
+        self.directory = directory = Path(tempfile.mkdtemp(prefix="oned-replay-"))
         (directory / "ssh").mkdir()
-        settings = Settings(**{**_SETTINGS, "vms_location": str(directory / "vms")})
+        settings = Settings(
+            vm_mad="rec", vmm_directory="rec", tm_mad="rec", ds_mad="rec", im_mad="rec",
+            live_disk_snapshots=("rec-rec",), inherit_datastore_attributes=(), tm_mad_conf=_TM_MAD_CONF)
         self.backend = AnsweringBackend()
         self.cloud = Oned(directory / "one", SshFarm((), directory / "ssh", None), settings, backend=self.backend)
-        self.vms_location = str(directory / "vms")
         self.cloud.next_ids["network"] = {"self": 3, "extra": 4}[kind]
         self.network = self.cloud.create_network(f"{kind}-net", vn_mad="rec", dns="10.0.0.2", gateway="10.0.0.1")
         self.waiting: list[tuple[int, Injection, Operation]] = []
@@ -82,6 +85,7 @@ class Replay:
         for recording in recordings:
             results[recording.name] = self._one(recording)
         self.cloud.stop()
+        shutil.rmtree(self.directory)
         return results
 
     def _hosts(self) -> None:
@@ -92,7 +96,7 @@ class Replay:
 
     def _known_names(self, recordings: list[Recording]) -> None:
         """Ids that the recorded oned had reached."""
-        first = next(one for one in recordings if one.label == "datastore create (image)" or "datastore create" in one.label)
+        first = next(one for one in recordings if "datastore create" in one.label)
         self.cloud.next_ids["datastore"] = int(re.findall(r"\d+", first.stdout)[0])
 
     # --- one operation ---------------------------------------------------------------------------------------------
@@ -129,8 +133,8 @@ class Replay:
         return result
 
     def _inject(self, recording: Recording) -> list[Injection]:
-        return [self.cloud.inject(what, rc=one["rc"], stderr=one["stderr"], count=one["count"], match=one.get("match", ""),
-                                  sleep_s=30.0 if recording.key in HANGS else 0.0)
+        slow = 30.0 if recording.key in HANGS else 0.0
+        return [self.cloud.inject(what, one["rc"], one["stderr"], slow, one["count"], one.get("match", ""))
                 for what, one in recording.inject if "sleep" not in one or recording.key in HANGS]
 
     def _await_call(self, before: int, recording: Recording) -> None:
@@ -189,8 +193,9 @@ class Replay:
             "nic-detach": lambda: cloud.detach_nic(vm, int(words[0])),
             "nic-update": lambda: cloud.update_nic(vm, int(words[0]), {"INBOUND_AVG_BW": "1000"}),
             "updateconf": lambda: cloud.update_configuration(vm, {"CONTEXT": {"NETWORK": "YES", "FOO": "bar"}}),
-            "resize": lambda: cloud.resize_vm(vm, float(options["cpu"]) if "cpu" in options else None,
-                                              int(options["vcpu"]) if "vcpu" in options else None, int(options["memory"])),
+            "resize": lambda: cloud.resize_vm(
+                vm, float(options["cpu"]) if "cpu" in options else None,
+                int(options["vcpu"]) if "vcpu" in options else None, int(options["memory"])),
             "snapshot-create": lambda: cloud.snapshot_vm(vm, words[0]),
             "snapshot-revert": lambda: cloud.revert_vm(vm, int(words[0])),
             "snapshot-delete": lambda: cloud.delete_vm_snapshot(vm, int(words[0])),
@@ -206,7 +211,8 @@ class Replay:
             self.afterwards.append(lambda: cloud.deploy(vm, "node2", "extra-sys1"))
         return operation
 
-    def _save_as(self, recording: Recording, vm: VirtualMachine, words: list[str], options: Dict[str, str]) -> Operation:
+    def _save_as(self, recording: Recording, vm: VirtualMachine, words: list[str],
+                 options: Dict[str, str]) -> Operation:
         self._next_image(recording)
         return self.cloud.save_disk_as(vm, int(words[0]), words[1], int(options.get("snapshot", -1)))
 
@@ -252,7 +258,8 @@ class Replay:
         datastore = self.cloud.create_datastore(name, kind, extra)
         return self.cloud.monitor_datastore(datastore)
 
-    def _onetemplate(self, recording: Recording, verb: str, options: Dict[str, str], words: list[str]) -> Operation | None:
+    def _onetemplate(self, recording: Recording, verb: str, options: Dict[str, str],
+                     words: list[str]) -> Operation | None:
         self.cloud.next_ids["vm"] = recording.vm
         template = _template_of(recording.vm_after)
         if "persistent" in options:  # onetemplate clones every image first and makes the clones persistent
@@ -282,8 +289,8 @@ class Replay:
 
 def _parse(words: list[str]) -> tuple[Dict[str, str], list[str]]:
     """(options, arguments) of a command line of OpenNebula."""
-    flags = {"live", "hard", "poff", "poff-hard", "persistent", "hold", "append", "success", "failure", "retry", "delete",
-             "recreate", "delete-db"}
+    flags = {"live", "hard", "poff", "poff-hard", "persistent", "hold", "append", "success", "failure", "retry",
+             "delete", "recreate", "delete-db"}
     options: Dict[str, str] = {}
     arguments: list[str] = []
     rest = list(words)
@@ -303,10 +310,11 @@ def _template_of(document: str) -> Dict[str, Any]:
     """What the user must have written for oned to make that machine."""
     template = etree.fromstring(document.encode()).find("TEMPLATE")
     assert template is not None, shlex.quote(document[:80])
-    user: Dict[str, Any] = {name: template.findtext(name) for name in ("CPU", "VCPU", "VCPU_MAX", "MEMORY", "MEMORY_MAX")
-                            if template.findtext(name)}
+    plain = ("CPU", "VCPU", "VCPU_MAX", "MEMORY", "MEMORY_MAX")
+    user: Dict[str, Any] = {name: template.findtext(name) for name in plain if template.findtext(name)}
     user["DISK"] = [_disk_of(disk) for disk in template.findall("DISK")]
-    user["NIC"] = [{name: nic.findtext(name) for name in ("NETWORK", "MODEL") if nic.findtext(name)} for nic in template.findall("NIC")]
+    user["NIC"] = [{name: nic.findtext(name) for name in ("NETWORK", "MODEL") if nic.findtext(name)}
+                   for nic in template.findall("NIC")]
     context = template.find("CONTEXT")
     if context is not None:
         user["CONTEXT"] = {one.tag: one.text or "" for one in context if not one.tag.startswith("ETH")

@@ -1,4 +1,4 @@
-"""Driver processes are run as OpenNebula runs them: environment, user, stdin, ssh sessions, markers, missing scripts."""
+"""Driver processes are run as OpenNebula runs them: environment, user, stdin, ssh sessions, missing scripts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ RECORDER = """#!/usr/bin/python3 -I
 import json, os, sys
 here = os.path.dirname(os.path.abspath(__file__))
 name = os.path.basename(sys.argv[0])
-note = {"action": name, "argv": sys.argv[1:], "stdin": sys.stdin.read(), "env": dict(os.environ), "cwd": os.getcwd(), "uid": os.getuid()}
+note = {"action": name, "argv": sys.argv[1:], "stdin": sys.stdin.read(), "env": dict(os.environ), "cwd": os.getcwd(),
+        "uid": os.getuid()}
 with open(NOTES, "a") as notes:
     notes.write(json.dumps(note) + "\\n")
 if os.path.exists(os.path.join(here, "fail." + name)):
@@ -86,8 +87,8 @@ def notes_of(place: Path) -> list[Dict[str, Any]]:
 def deployed(cloud: Oned) -> Any:
     if not cloud.images:
         cloud.create_image("os", path="/img")
-    vm = cloud.instantiate({"DISK": [{"IMAGE": "os"}], "CONTEXT": {"NAME": "it's"}, "MEMORY": 64, "CPU": 1}, host="node1")
-    return vm
+    template = {"DISK": [{"IMAGE": "os"}], "CONTEXT": {"NAME": "it's"}, "MEMORY": 64, "CPU": 1}
+    return cloud.instantiate(template, host="node1")
 
 
 def test_a_machine_runs_migrates_and_goes(cloud: Oned, place: Path) -> None:
@@ -98,14 +99,16 @@ def test_a_machine_runs_migrates_and_goes(cloud: Oned, place: Path) -> None:
     cloud.terminate(vm).checked()
     noted = {one["action"]: one for one in notes_of(place)}
     assert [one["action"] for one in notes_of(place)] == [
-        "stat", "cp", "clone", "context", "deploy", "premigrate", "migrate", "postmigrate", "shutdown", "delete", "delete"]
+        "stat", "cp", "clone", "context", "deploy", "premigrate", "migrate", "postmigrate", "shutdown", "delete",
+        "delete"]
     assert noted["clone"]["stdin"] == "" and noted["deploy"]["stdin"].startswith("<VM><ID>0</ID>")
     assert noted["migrate"]["stdin"].startswith("<VMM_DRIVER_ACTION_DATA>")
     assert noted["premigrate"]["stdin"].startswith("PFZNPj")  # base64 of <VM>
     assert noted["migrate"]["env"]["FORWARD"] == "yes" and noted["deploy"]["env"]["FORWARD"] == "no"
     assert noted["migrate"]["env"]["FAKE_HOST"] == "node1"
     directory = place / "datastores/101/0"
-    assert (directory / "vm.xml").read_text().startswith("<VM>") and (directory / "ds.xml").read_text().startswith("<DATASTORE>")
+    assert (directory / "vm.xml").read_text().startswith("<VM>")
+    assert (directory / "ds.xml").read_text().startswith("<DATASTORE>")
     assert "NAME='it'\\''s'" in (cloud.location / "var/vms/0/context.sh").read_text()
 
 
@@ -131,16 +134,17 @@ def test_missing_script_on_the_host_is_copied_there(cloud: Oned, place: Path) ->
 
 def test_failure_texts_of_real_processes(cloud: Oned, place: Path) -> None:
     (cloud.remotes / "vmm/dnc/fail.deploy").write_text("INFO: looked\nxl said no.\n")
-    (cloud.remotes / "tm/dnc/fail.delete").write_text("no host answers, and this text is so long that oned will cut it off at its end, surely\n")
+    text = "no host answers, and this text is so long that oned will cut it off at its end, surely"
+    (cloud.remotes / "tm/dnc/fail.delete").write_text(f"{text}\n")
     cloud.sync_hosts("node1")
     vm = deployed(cloud)
-    assert vm.status == "BOOT_FAILURE" and vm.error.endswith(": DEPLOY: xl said no.ExitCode: 1".replace("ExitCode: 1", "ExitCode: 3"))
+    assert vm.status == "BOOT_FAILURE" and vm.error.endswith(": DEPLOY: xl said no.ExitCode: 3")
     assert "looked" in vm.log
     cloud.recover_success(vm)
     cloud.terminate(vm, hard=True)
     assert vm.status == "EPILOG_FAILURE"
-    assert vm.error[26:] == ("Error executing image transfer script: no host answers, and this text is so long that oned will "
-                             "cut it off")[:100] + "... see more details in VM log"
+    cut = f"Error executing image transfer script: {text}"[:100]
+    assert vm.error[26:] == f"{cut}... see more details in VM log"
 
 
 def test_unreachable_host(cloud: Oned) -> None:

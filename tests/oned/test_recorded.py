@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Dict
 
 import pytest
@@ -13,12 +13,13 @@ from replay import NOT_OFFERED, Replay, Replayed, reason_to_skip
 RECORDINGS = [one for kind in ("self", "extra") for one in load(kind)]
 each_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda one: f"{one.set}-{one.name}")
 # Elements that the stand-in does not keep as oned does; no driver of this suite reads them.
-NOT_KEPT = re.compile(r"/AUTOMATIC_\w+$|/BACKUPS/|/BACKUP_IDS$|/DATASTORE/IMAGES/ID$|/CONTEXT/FILES|/NIC_DEFAULT|/CLONING_TEMPLATE_ID$")
+NOT_KEPT = re.compile(
+    r"/AUTOMATIC_\w+$|/BACKUPS/|/BACKUP_IDS$|/DATASTORE/IMAGES/ID$|/CONTEXT/FILES|/NIC_DEFAULT|/CLONING_TEMPLATE_ID$")
 # Documents of machines whose template the replay cannot know in full, and clones that `onetemplate --persistent` names.
 OUTLINE_ELSEWHERE = re.compile(r"-g-|deployment-file|backup|bak\b|reckvm")
 
 
-@lru_cache(maxsize=None)
+@cache
 def replayed(kind: str) -> Dict[str, Replayed]:
     return Replay(kind).run()
 
@@ -66,7 +67,7 @@ def test_same_outcome(recording: Recording) -> None:
 
 @each_recording
 def test_same_documents(recording: Recording) -> None:
-    """Every document on stdin has the elements, in the order, that oned's has (values are checked where they matter: argv)."""
+    """Every document on stdin has the elements, in the order, that oned's has."""
     result = result_of(recording)
     if OUTLINE_ELSEWHERE.search(recording.name) or result.followed:
         pytest.skip("the machine's whole template is not in the recording")
@@ -77,7 +78,8 @@ def test_same_documents(recording: Recording) -> None:
         expected = [path for path in outline(recorded["stdin"]) if not NOT_KEPT.search(path)]
         assert [path for path in outline(made.stdin) if not NOT_KEPT.search(path)] == expected, recorded["action"]
         compared += 1
-    assert compared or not any(one["stdin"].startswith("<") and one["action"] != "deploy" for one in calls_of(recording))
+    documents = [one for one in calls_of(recording) if one["stdin"].startswith("<") and one["action"] != "deploy"]
+    assert compared >= len(documents)
 
 
 def test_deploy_of_type_xml_gets_the_document() -> None:
