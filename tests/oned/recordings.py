@@ -73,9 +73,15 @@ def made_shape(call: Call) -> tuple[Any, ...]:
 
 def outline(xml: str) -> list[str]:
     """Every element of a document as a path, in order; values are left out."""
-    root = etree.fromstring(xml.strip().encode())
-    tree = root.getroottree()
-    return [re.sub(r"\[\d+\]", "", tree.getpath(one)) for one in root.iter()]
+    paths: list[str] = []
+
+    def walk(one: Any, above: str) -> None:
+        path = f"{above}/{one.tag}"
+        paths.append(path)
+        for child in one:
+            walk(child, path)
+    walk(etree.fromstring(xml.strip().encode()), "")
+    return paths
 
 
 class _Stream:

@@ -15,8 +15,6 @@ each_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda one
 # Elements that the stand-in does not keep as oned does; no driver of this suite reads them.
 NOT_KEPT = re.compile(
     r"/AUTOMATIC_\w+$|/BACKUPS/|/BACKUP_IDS$|/DATASTORE/IMAGES/ID$|/CONTEXT/FILES|/NIC_DEFAULT|/CLONING_TEMPLATE_ID$")
-# Documents of machines whose template the replay cannot know in full, and clones that `onetemplate --persistent` names.
-OUTLINE_ELSEWHERE = re.compile(r"-g-|deployment-file|backup|bak\b|reckvm")
 
 
 @cache
@@ -69,8 +67,10 @@ def test_same_outcome(recording: Recording) -> None:
 def test_same_documents(recording: Recording) -> None:
     """Every document on stdin has the elements, in the order, that oned's has."""
     result = result_of(recording)
-    if OUTLINE_ELSEWHERE.search(recording.name) or result.followed:
-        pytest.skip("the machine's whole template is not in the recording")
+    if result.followed:
+        pytest.skip("an operation that is not offered changed this machine before")
+    if recording.key == ("extra", 217):
+        pytest.skip("that VM_MAD keeps hypervisor snapshots, this suite's does not")
     compared = 0
     for recorded, made in zip(calls_of(recording), result.calls):
         if not recorded["stdin"].lstrip().startswith("<") or recorded["action"] == "deploy" != made.stdin:
