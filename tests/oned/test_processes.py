@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
 import pytest
 from oned import Oned, Settings, SshFarm
+from oned.backend import user_arguments
 
 # Stands for ssh: runs the command here; HOST "dead" cannot be reached.
 SSH = """#!/bin/sh
@@ -161,3 +163,23 @@ def test_plain_ssh_action(cloud: Oned, place: Path) -> None:
     last = notes_of(place)[-1]
     assert last["action"] == "resize" and last["argv"] == ["one-0", "0", "node1"]
     assert "<RESIZE>" in last["stdin"] and not last["stdin"].endswith("\n")
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None or shutil.which("ssh-agent") is None, reason="no OpenSSH client")
+def test_agent_holds_the_farms_key_for_the_drivers_user(place: Path) -> None:
+    write_executable(place / "ssh/ssh", SSH)
+    make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "oned-test", "-f", str(place / "key")]
+    subprocess.run(make_key, check=True)
+    user = "nobody" if os.geteuid() == 0 else None
+    with Oned(place / "one", SshFarm(("node1",), place / "ssh", user, place / "key")) as cloud:
+        listed = subprocess.run(["ssh-add", "-l"], env=cloud.environment, capture_output=True, text=True, check=True,
+                                **user_arguments(user))
+        socket = Path(cloud.environment["SSH_AUTH_SOCK"])
+        assert "oned-test" in listed.stdout
+    assert not socket.exists()
+
+
+def test_install_puts_the_suite_under_one_location(cloud: Oned) -> None:
+    cloud.install(Path(__file__).resolve().parents[2])
+    assert (cloud.remotes / "dncrc").is_file() and (cloud.remotes / "lib/dnc/__init__.py").is_file()
+    assert cloud.backend.has_script("tm", "dnc", "clone") and cloud.backend.has_script("vmm", "dnc", "deploy")
