@@ -9,6 +9,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -20,6 +22,7 @@ ONEADMIN = 9869
 GIB = 1 << 30
 # Notes that stay by design: who gave up what and when, and the last known fill of a pool.
 KEPT = ("/var/lib/dnc/given-up/", "/var/lib/dnc/fill-", "/var/lib/dnc/locks/")
+EMPTIED = ("/etc/drbd.d", "/var/lib/dnc", "/var/lib/drbd", "/var/lib/one", "/tmp", "/root", "/var/log/xen")
 INFRASTRUCTURE = {"zfs": {"tank", "tank/dnc"}, "lvm": {"pool"}}
 
 
@@ -52,6 +55,7 @@ class SimFarm:
         self.directory = os.fspath(directory)
         self.user, self.pool_bytes, self.drbd = user, pool_bytes, drbd
         self._process: subprocess.Popen[str] | None = None
+        self._ticking = threading.Event()
         self._pids: dict[str, Any] = {}
         self.base = self.live = self.sockets = ""
 
@@ -112,6 +116,7 @@ class SimFarm:
         """End every process of the farm and forget it."""
         if self._process is None:
             return
+        self._ticking.clear()
         for pid in self._pids.get("hosts", {}).values():
             for found in power.processes(pid):
                 _kill(found)
@@ -119,6 +124,36 @@ class SimFarm:
         self._process.wait()
         self._process = None
         shutil.rmtree(self.base, ignore_errors=True)
+
+    def reset(self) -> None:
+        """Back to empty hosts, as after start; what was copied to /var/tmp/one stays."""
+        self.resync_ticks(0)
+        for pid in self._pids["hosts"].values():
+            for found in power.processes(pid):
+                _kill(found)
+        for host in self.hosts:
+            for tool in os.listdir(f"/proc/{self._pids['hosts'][host]}/root/usr/sbin"):
+                if tool.endswith(".removed"):
+                    self.restore_tool(host, tool[: -len(".removed")])
+            self._empty(f"{self.live}/hosts/{host}")
+        os.truncate(f"{self.live}/commands.jsonl", 0)
+        world.create(self.live, self.hosts, self.pool_bytes, self.drbd)
+        with self._world().open():
+            drbd_link.settle(self._opened)
+
+    @staticmethod
+    def _empty(home: str) -> None:
+        links = [f"dev/{name}" for name in os.listdir(f"{home}/dev") if name.startswith("drbd") and name != "drbd"]
+        for place in ("dev/zvol", "dev/vg0", "dev/mapper", "dev/drbd/by-res", "sysblock", "volumes", *(f"files{path}" for path in EMPTIED)):
+            links += [f"{place}/{name}" for name in os.listdir(f"{home}/{place}") if name not in ("global_common.conf", "datastores")]
+        datastores = "files/var/lib/one/datastores"
+        links += [f"{datastores}/{name}" for name in os.listdir(f"{home}/{datastores}")]
+        for name in (*links, "off", "refuse"):
+            path = f"{home}/{name}"
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            elif os.path.lexists(path):
+                os.unlink(path)
 
     @property
     def adapter(self) -> Adapter:
@@ -351,6 +386,19 @@ class SimFarm:
         """Resyncs take this many commands (0: none); stalled: they make no progress."""
         with self._world().open() as state:
             state["sync_ticks"], state["sync_stalled"] = ticks, stalled
+        self._ticking.clear()
+        if ticks:
+            self._ticking = threading.Event()
+            self._ticking.set()
+            threading.Thread(target=self._tick, args=(self._ticking,), daemon=True).start()
+
+    def _tick(self, ticking: threading.Event) -> None:
+        """A resync goes on also while nobody runs a tool."""
+        opened = world.World(self.live)
+        while ticking.is_set() and self._process is not None:
+            with opened.open():
+                drbd_link.settle(opened)
+            time.sleep(0.1)
 
     @property
     def resyncs(self) -> list[dict[str, Any]]:

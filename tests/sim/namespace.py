@@ -46,6 +46,16 @@ sys.path[:0] = [{code!r}]
 from sim.session import {tool}_main
 {tool}_main({sockets!r})
 """
+# A power cut empties files that were never fsynced: so every Python on a host tells which ones were.
+NOTE_FSYNC = """import os
+_fsync = os.fsync
+def _noted(file):
+    _fsync(file)
+    number = file if isinstance(file, int) else file.fileno()
+    with open("/run/sim/live/hosts/{name}/synced", "a") as notes:
+        notes.write(str(os.fstat(number).st_ino) + "\\n")
+os.fsync = _noted
+"""
 
 
 def _check(result: int, what: str) -> None:
@@ -93,6 +103,8 @@ def build(live: str, code: str, sockets: str, host: dict) -> None:
     for directory in ("root", "upper", "work", "dev", "proc", "volumes", "sysblock", "files"):
         os.makedirs(f"{home}/{directory}", exist_ok=True)
     os.chown(f"{home}/dev", host["uid"], host["gid"])
+    with open(f"{home}/synced", "w"):
+        os.chmod(f"{home}/synced", 0o666)
     for directory in (home, f"{home}/volumes", f"{home}/sysblock"):
         os.chown(directory, host["uid"], host["gid"])
     _write_upper(f"{home}/upper", host)
@@ -155,8 +167,9 @@ def _write_upper(upper: str, host: dict) -> None:
             file.write("".join(lines) + (extra if host["uid"] else ""))
     with open(f"{upper}/etc/drbd.conf", "w") as file:
         file.write('include "drbd.d/global_common.conf";\ninclude "drbd.d/*.res";\n')
-    if os.path.isdir("/usr") and not os.path.isdir("/usr/lib/python3/dist-packages"):
-        os.makedirs(f"{upper}/usr/lib/python3/dist-packages", exist_ok=True)
+    os.makedirs(f"{upper}/usr/lib/python3/dist-packages", exist_ok=True)
+    library = "/usr/lib/" + os.path.basename(os.path.realpath("/usr/bin/python3"))
+    write_program(f"{upper}{library}/sitecustomize.py", NOTE_FSYNC.format(name=host["name"]))
 
 
 def _private_directories(home: str, root: str, host: dict) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 
 from sim import drbd_kernel as kernel
 from sim import drbd_link
 from sim.world import World
+
+WRITTEN_BACK_S = 30  # seconds until the kernel writes a file back by itself
 
 
 def processes(host_pid: int, proc: str = "/proc") -> list[int]:
@@ -53,17 +56,12 @@ def on(world: World, host: str) -> None:
 
 
 def _lose_unsynced(world: World, host: str) -> None:
-    """Files that were written and never fsynced are empty after the cut."""
-    noted = f"{world.home(host)}/synced"
-    synced: set[str] = set()
-    if os.path.exists(noted):
-        with open(noted) as file:
-            synced = {line.strip() for line in file}
-    else:
-        return
-    directory = f"{world.home(host)}/files/etc/drbd.d"
-    for name in os.listdir(directory):
-        path = f"{directory}/{name}"
-        status = os.stat(path)
-        if name.endswith(".res") and f"{status.st_ino}" not in synced:
-            os.truncate(path, 0)
+    """Files written a moment ago and never fsynced are empty after the cut (seen on the lab's hosts)."""
+    with open(f"{world.home(host)}/synced") as file:
+        synced = set(file.read().split())
+    for below in ("etc/drbd.d", "var/lib/dnc"):
+        for place, _below, names in os.walk(f"{world.home(host)}/files/{below}"):
+            for name in names:
+                status = os.stat(f"{place}/{name}")
+                if status.st_size and str(status.st_ino) not in synced and time.time() - status.st_mtime < WRITTEN_BACK_S:
+                    os.truncate(f"{place}/{name}", 0)

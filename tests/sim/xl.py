@@ -62,12 +62,12 @@ def _create(world: World, names: list[str], flags: set[str]) -> tuple[int, str, 
     config = xl_text.parse_config(path, text + "\n" + "\n".join(word for word in names[1:] if "=" in word))
     head = f"Parsing config from {path}\n"
     domain = from_config(path, config)
+    if "-p" in flags:
+        domain["state"] = "paused"
     try:
         make(world, domain)
     except Refused as refusal:
         raise Refused(refusal.status, head + refusal.text)
-    if "-p" in flags:
-        domain["state"] = "paused"
     return 0, "", head
 
 

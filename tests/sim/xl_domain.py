@@ -158,7 +158,7 @@ def plug_disk(world: World, domain: Domain, disk: dict[str, Any], number: int, f
                     f"libxl: error: {failure.replace('{n}', str(number))}\n"
                 ) + clean_up(number))  # fmt: skip
     disk["open"] = _opens(disk["path"])
-    disk["state"] = 4 if disk["open"] else 6
+    disk["state"] = 4 if disk["open"] else 6 if domain["state"] == "running" else 1
 
 
 def _bridge(nic: dict[str, Any], number: int) -> None:

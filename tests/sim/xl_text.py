@@ -17,7 +17,7 @@ class _Parser:
     """key = value lines; values are strings, numbers or lists of them."""
 
     def __init__(self, name: str, text: str) -> None:
-        self.name, self.text, self.position, self.line = name, text, 0, 1
+        self.name, self.text, self.position, self.line = name, text, 0, 0
 
     def fail(self, near: str, what: str) -> None:
         raise Refused(

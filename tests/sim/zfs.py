@@ -150,7 +150,7 @@ def _snapshot(world: World, options: list[tuple[str, str]], names: list[str]) ->
         if "@" not in full:
             raise Refused(2, f"cannot create snapshot '{full}': missing '@' delimiter in snapshot name")
         if name not in datasets(world):
-            raise Refused(1, f"cannot open '{name}': dataset does not exist")
+            raise Refused(2, f"cannot open '{name}': dataset does not exist\nusage:\n\tsnapshot [-r] [-o property=value] ...")
         if full in datasets(world):
             raise Refused(1, f"cannot create snapshot '{full}': dataset already exists")
         if zfs_report.available(world, name.split("/")[0]) <= 0:

@@ -1,0 +1,88 @@
+"""A farm in the state in which most captures of the lab were taken."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+
+from sim.farm import SimFarm
+
+RESOURCE = """resource {name} {{
+  device /dev/drbd{minor} minor {minor}; meta-disk internal;
+  on node1 {{ disk {disk}; address 10.99.0.1:{port}; }}
+  on node2 {{ disk {disk}; address 10.99.0.2:{port}; }}
+}}
+"""
+COMMON = """global { usage-count no; }
+common {
+  net { protocol C; verify-alg md5; allow-two-primaries yes; after-sb-0pri discard-zero-changes; after-sb-1pri discard-secondary; }
+}
+"""
+GUEST = """name = "g1"
+type = "pv"
+memory = 192
+kernel = "/etc/hostname"
+disk = [ "phy:/dev/drbd12,xvda,w" ]
+vif = [ "mac=00:16:3e:00:00:01,bridge=br0" ]
+"""
+
+
+def make_resource(farm: SimFarm, name: str, minor: int, disk: str) -> None:
+    """The resource file on both hosts, metadata, up, declared equal."""
+    for host in ("node1", "node2"):
+        text = RESOURCE.format(name=name, minor=minor, disk=disk, port=7000 + minor)
+        Path(farm.path(host, f"/etc/drbd.d/{name}.res")).write_text(text)
+        done = farm.run(host, ["sh", "-c", f"drbdadm create-md --force {name} && drbdadm up {name}"])
+        assert done.status == 0, done.stderr
+    done = farm.run("node1", ["drbdadm", "new-current-uuid", "--clear-bitmap", f"{name}/0"])
+    assert done.status == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimFarm]:
+    """Two empty hosts; tests that change them use `farm` or reset."""
+    if os.geteuid() != 0:
+        pytest.skip("the simulated farm needs root")
+    with SimFarm(tmp_path_factory.mktemp("farm"), ("node1", "node2"), pool_bytes=3 << 30) as made:
+        yield made
+
+
+@pytest.fixture
+def farm(bare: SimFarm) -> SimFarm:
+    """Two empty hosts."""
+    bare.reset()
+    return bare
+
+
+@pytest.fixture
+def lab(farm: SimFarm) -> SimFarm:
+    """The captures' state, for a test that may change it."""
+    return furnish(farm)
+
+
+def furnish(farm: SimFarm) -> SimFarm:
+    """tl and its clone cl1 on LVM, tz and its clone cz1 on ZFS, all up; guest g1 on cl1 at node1."""
+    for host in ("node1", "node2"):
+        Path(farm.path(host, "/etc/drbd.d/global_common.conf")).write_text(COMMON)
+        for line in (
+            "lvcreate -q -y -V 128M -T vg0/pool -n tl", "lvcreate -q -y -kn -s -n cl1 vg0/tl",
+            "zfs create -s -V 128M tank/tz", "zfs snapshot tank/tz@c1", "zfs clone tank/tz@c1 tank/cz1",
+        ):  # fmt: skip
+            assert farm.run(host, line.split()).status == 0, line
+    for name, minor, disk in (
+        ("tl", 1, "/dev/vg0/tl"), ("tz", 2, "/dev/zvol/tank/tz"), ("cl1", 12, "/dev/vg0/cl1"), ("cz1", 13, "/dev/zvol/tank/cz1"),
+    ):  # fmt: skip
+        make_resource(farm, name, minor, disk)
+    Path(farm.path("node1", "/root/g1.cfg")).write_text(GUEST)
+    done = farm.run("node1", ["sh", "-c", "drbdadm primary cl1 && xl create /root/g1.cfg"])
+    assert done.status == 0, done.stderr
+    return farm
+
+
+@pytest.fixture(scope="session")
+def furnished() -> Callable[[SimFarm], SimFarm]:
+    """The function `furnish`."""
+    return furnish
