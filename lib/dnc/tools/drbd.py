@@ -364,7 +364,7 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
 
 def read_while_removed(error: ToolFailed) -> bool:
     """Whether drbdadm stumbled over a resource file that vanished between its listing and its reading: ask again."""
-    return "Failed to open include file" in error.stderr
+    return any(text in error.stderr for text in ("Failed to open include file", "include file vanished"))
 
 
 def explain(error: ToolFailed, name: str) -> DncError:
