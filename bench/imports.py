@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import ast
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from .results import Row, median, not_run
-from .timing import CannotMeasure, alternated, over_base, run_seconds
+from .timing import CannotMeasure, alternated, over_base
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIB = REPOSITORY / "lib"
 PYTHON = "/usr/bin/python3"  # the launcher's interpreter, not the one of the virtual environment
-FAMILIES = ("tm", "vmm", "datastore", "im")
+FAMILIES = ("tm", "vmm", "datastore")
+LAUNCHER = "dnc-action"
 BUDGET_MS = 40.0
 GROUP = "imports"
 BARE = (PYTHON, "-I", "-c", "pass")
 
 
-def actions(package: Path = LIB / "dnc") -> list[tuple[str, str]]:
-    """(family, module) of each action: a module with ARGUMENTS at its top level."""
-    found = []
-    for family in FAMILIES:
-        for path in sorted((package / family).glob("*.py")):
-            if "ARGUMENTS" in _top_names(path):
-                found.append((family, path.stem))
-    return found
+def actions(remotes: Path = REPOSITORY / "remotes") -> list[tuple[str, str]]:
+    """(family, action) of each executable that the launcher serves."""
+    return [
+        (family, path.name) for family in FAMILIES for path in sorted((remotes / family / "dnc").glob("*"))
+        if path.name.islower() and path.resolve().name == LAUNCHER
+    ]
 
 
-def _top_names(path: Path) -> Iterator[str]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        yield from (target.id for target in targets if isinstance(target, ast.Name))
-
-
-def import_command(family: str, module: str, after: str = "") -> tuple[str, ...]:
+def import_command(family: str, action: str) -> tuple[str, ...]:
     """A Python that does what the launcher does up to the action's `run`: its path first, the frame, the module."""
     code = (
         f"import sys; sys.path.insert(0, {json.dumps(str(LIB))}); from dnc.opennebula.driver import load_action; "
-        f"load_action({json.dumps(family)}, {json.dumps(module)}){after}"
+        f"load_action({json.dumps(family)}, {json.dumps(action)})"
     )
     return (PYTHON, "-I", "-c", code)
 
@@ -52,7 +44,7 @@ def agent_command() -> tuple[str, ...]:
 def measure(repeat: int, progress: Callable[[str], None], _stand: object = None) -> list[Row]:
     """One row an action, one for the agent, and one for lxml, which actions with a document load when they parse it."""
     rows = []
-    commands = [(f"{family} {module}", import_command(family, module)) for family, module in actions()]
+    commands = [(f"{family} {action}", import_command(family, action)) for family, action in actions()]
     for name, argv in [*commands, ("host agent, start to end", agent_command())]:
         progress(f"imports of {name}")
         rows.append(_row(name, argv, repeat))
@@ -75,7 +67,6 @@ def _lxml(repeat: int) -> Row:
     name = "lxml, loaded when a document is parsed"
     argv = (PYTHON, "-I", "-c", "from lxml import etree")
     try:
-        run_seconds(argv)
         base, taken = alternated([BARE, argv], repeat)
     except CannotMeasure as error:
         return not_run(GROUP, name, error)

@@ -13,12 +13,20 @@ from bench.counting import Count, Counting, local_processes, ssh_wrapper
 from bench.results import Row, Verdict, not_run
 
 
-def test_every_action_is_found():
-    found = imports.actions()
-    assert {("tm", "clone"), ("tm", "premigrate"), ("vmm", "deploy"), ("datastore", "cp")} & set(found) >= {
-        ("tm", "clone"), ("vmm", "deploy"), ("datastore", "cp"),
-    }
-    assert ("vmm", "start") not in found, "a module without ARGUMENTS is no action"
+def test_every_executable_is_measured():
+    found = set(imports.actions())
+    assert {("tm", "clone"), ("tm", "premigrate"), ("vmm", "deploy"), ("datastore", "cp")} <= found
+    assert all((imports.REPOSITORY / "remotes" / family / "dnc" / action).exists() for family, action in found)
+
+
+def test_what_is_no_launcher_is_not_measured(tmp_path):
+    place = tmp_path / "tm" / "dnc"
+    place.mkdir(parents=True)
+    (tmp_path / imports.LAUNCHER).touch()
+    (place / "clone").symlink_to(tmp_path / imports.LAUNCHER)
+    (place / "README").symlink_to(tmp_path / imports.LAUNCHER)
+    (place / "notes").touch()
+    assert imports.actions(tmp_path) == [("tm", "clone")]
 
 
 def test_import_command_is_the_launchers_path():
@@ -33,7 +41,12 @@ def test_over_base_is_in_milliseconds_over_the_median():
 
 def test_a_command_that_fails_says_why():
     with pytest.raises(timing.CannotMeasure, match="last words"):
-        timing.run_seconds(["/bin/sh", "-c", "echo first >&2; echo last words >&2; exit 3"])
+        timing.processor_seconds(["/bin/sh", "-c", "echo first >&2; echo last words >&2; exit 3"])
+
+
+def test_processor_time_counts_work_and_not_waiting():
+    waiting = timing.processor_seconds(["/bin/sleep", "0.3"])
+    assert 0 <= waiting < 0.3
 
 
 def test_processes_of_the_frontend_are_read_from_its_own_debug_lines():
@@ -76,7 +89,7 @@ def test_counting_takes_the_difference_that_a_call_made(tmp_path):
 def test_ssh_wrapper_notes_and_becomes_the_real_one(tmp_path):
     log = tmp_path / "log"
     ssh_wrapper(tmp_path / "bin" / "ssh", "/bin/echo", log)
-    timing.run_seconds([str(tmp_path / "bin" / "ssh"), "node1"])
+    timing.processor_seconds([str(tmp_path / "bin" / "ssh"), "node1"])
     assert log.read_text() == "session\n"
 
 
