@@ -187,9 +187,31 @@ def test_an_image_with_clones_stays(image):
     make_clone(work)
     image.leave(work)
     work = image.work()
-    do(work, "remove_resource", resource=IMAGE)
-    with pytest.raises(Busy, match=f"one-7 is the origin of {CLONE}"):
-        do(work, "remove_volume", pool=POOL, name=IMAGE)
+    for op, name in (("remove_resource", "resource"), ("remove_volume", "name")):
+        with pytest.raises(Busy, match=f"one-7 is the origin of {CLONE}"):
+            do(work, op, **{name: IMAGE}, **({"pool": POOL} if name == "name" else {}))
+    image.leave(work, commit=False)
+    assert ready(image.work(), IMAGE)
+
+
+def test_a_removal_that_fails_half_way_keeps_the_disk(image):
+    image.tools.refusals["zfs destroy"] = "internal error"
+    work = image.work()
+    with pytest.raises(ToolFailed):
+        remove(work, IMAGE)
+    assert image.leave(work, commit=False) == 0
+    assert ready(image.work(), IMAGE)
+
+
+def test_a_device_that_is_too_small_is_refused(image):
+    work = image.work()
+    do(work, "bring_up", resource=IMAGE)
+    (image.root / "sys" / "drbd1000").mkdir()
+    (image.root / "sys" / "drbd1000" / "size").write_text(f"{4 * MIB // 512}\n")
+    do(work, "await_ready", resource=IMAGE)
+    (image.root / "sys" / "drbd1000" / "size").write_text(f"{4 * MIB // 512 - 8}\n")
+    with pytest.raises(Unsafe, match="one-7 has 4190208 bytes, not 4194304"):
+        do(work, "await_ready", resource=IMAGE)
 
 
 def test_a_snapshot_without_clone_is_made_anew(image):

@@ -99,9 +99,17 @@ def test_clone_and_growth(build, tmp_path):
 
 
 def test_no_origin(build):
-    pool, _ = build()
-    with pytest.raises(NotFound, match="one-7 does not exist in lvm:vg0/pool"):
+    pool, _ = build(lvs=[pool_report(), '!Failed to find logical volume "vg0/one-7"'])
+    with pytest.raises(NotFound, match="one-7 does not exist"):
         pool.clone_volume("one-7", "one-7-42-0", {})
+
+
+def test_an_origin_that_is_not_active_is_activated(build, tmp_path):
+    row = {"lv_name": "one-7", "lv_size": "8", "pool_lv": "pool", "origin": "", "lv_tags": "", "lv_attr": "Vwi---tz--"}
+    listing = json.dumps({"report": [{"lv": [row]}]})
+    pool, script = build(lvs=[pool_report(), listing], lvchange=device(tmp_path, "one-7", 8 << 20))
+    assert pool.clone_volume("one-7", "one-7-42-0", {}).bytes == 8 << 20
+    assert "lvchange -q -ay -K vg0/one-7" in script.calls
 
 
 def test_conflict(build, tmp_path):

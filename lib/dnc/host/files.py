@@ -38,6 +38,8 @@ def explain(error: OSError, path: str) -> DncError:
         return NoSpace(f"no space left for {path}", hint="free space on that file system")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NoPrivilege(f"no permission for {path}", hint="run share/host/prepare of dnc on this host")
+    if error.errno == errno.EIO:
+        return DncError(f"{path}: input/output error", hint="see dmesg; is the pool below it full?")
     return DncError(f"{path}: {error.strerror or error}")
 
 

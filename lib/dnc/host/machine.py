@@ -57,7 +57,7 @@ class Host:
         self.dialect = self._dialect()
         self.resources = Resources(
             self.name, self.dialect, self.resource_files, runner, self.patience, self.journal, log,
-            f"{paths.proc}/drbd", paths.devices,
+            f"{paths.proc}/drbd", paths.devices, paths.sys_block,
         )
         self.links = Links((config.datastore_location, paths.state), self.files)
         self._pools: Dict[PoolSpec, Pool] = {}

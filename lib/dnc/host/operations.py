@@ -48,7 +48,7 @@ if the session does not hold it yet.
   await_ready {resource, timeout_s?} -> {status: STATUS}   Connected, UpToDate everywhere, nothing out of sync. Without
         timeout_s: CONNECT_TIMEOUT to connect, SYNC_TIMEOUT while a resync makes progress (told as log lines)
   take_down {resource, timeout_s?} -> {}           absent or down is success; Busy while it is held open
-  remove_resource {resource} -> {}                 * file and minor; takes it down first
+  remove_resource {resource} -> {}                 * file and minor; takes it down first. Busy while clones need it
   promote {resource} -> {status: STATUS}           Unsafe if not UpToDate or if a peer is Primary without intent
   demote {resource, timeout_s?} -> {status: STATUS|null}   retried while the device is held open, then Busy
 

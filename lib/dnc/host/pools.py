@@ -77,6 +77,10 @@ class Pool(Protocol):
         """What was recorded at creation (kind, vm, origin). Asks the tool. Raises NotFound."""
         ...
 
+    def clones(self, name: str) -> Tuple[str, ...]:
+        """Volumes that can't live without this one. Asks the tool."""
+        ...
+
     def create_volume(self, name: str, size: int, tags: Mapping[str, str]) -> Volume:
         """A volume of at least `size` bytes that reads as zeros. Raises Conflict, NoSpace, NotFound."""
         ...
@@ -120,8 +124,12 @@ def found(spec: PoolSpec, name: str, device: str, around: Surroundings) -> Optio
 
 
 def existing(pool: Pool, name: str) -> Volume:
-    """The volume with its device. Raises NotFound."""
+    """The volume with its device, which after a boot may have to be made first. Raises NotFound, TimedOut."""
     volume = pool.find(name)
+    if volume is None:
+        pool.tags(name)  # what the tool does not know either is not there
+        pool.ensure_device(name)
+        volume = pool.find(name)
     if volume is None:
         raise NotFound(f"{name} does not exist in {pool.spec}", hint="is the pool imported, the volume active?")
     return volume

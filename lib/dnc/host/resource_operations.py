@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Dict, List, Optional
 
-from ..errors import BadInput, DncError, Unsafe
+from ..errors import BadInput, Busy, DncError, Unsafe
 from ..grammar import PoolSpec
 from ..tools.drbd import ResourceSpec, ResourceStatus, Role
 from . import arguments as a
@@ -168,11 +168,24 @@ def take_down(work: Work, resource: str, timeout_s: float = RELEASE_TIMEOUT_S) -
 def remove_resource(work: Work, resource: str) -> Reply:
     """File, minor, intent: everything but the volume."""
     work.own(resource)
+    host = work.host
+    spec = host.resource_files.find(resource)
+    clones = host.pool_of(spec).clones(resource) if spec is not None and spec.kind == "image" else ()
+    if clones:
+        raise Busy(f"{resource} is the origin of {', '.join(clones)}", hint="remove these clones first")
     take_down(work, resource)
-    work.host.resource_files.remove(resource)
-    work.host.minors.release(resource)
-    work.host.journal.clear_intent(resource)
+    host.resource_files.remove(resource)
+    if spec is not None and spec.state == "ready":
+        # Until its volume is gone too, the removal can fail: a complete disk must not lose its description by that.
+        work.undo.push(f"file of {resource} is removed", partial(_restore, work, spec))
+    host.minors.release(resource)
+    host.journal.clear_intent(resource)
     return None
+
+
+def _restore(work: Work, spec: ResourceSpec) -> None:
+    if work.host.pool_of(spec).find(spec.name) is not None:
+        work.host.resources.write(spec)
 
 
 def promote(work: Work, resource: str) -> Reply:

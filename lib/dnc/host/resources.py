@@ -21,11 +21,11 @@ DEVICE_TIMEOUT_S = 15.0
 
 
 class Resources:
-    """Drives the resources. proc_drbd: /proc/drbd; devices: /dev."""
+    """Drives the resources. proc_drbd: /proc/drbd; devices: /dev; sys_block: /sys/class/block."""
 
     def __init__(
         self, host: str, dialect: Optional[Dialect], files: ResourceFiles, runner: Runner, patience: Patience,
-        journal: Journal, log: Log, proc_drbd: str, devices: str,
+        journal: Journal, log: Log, proc_drbd: str, devices: str, sys_block: str,
     ) -> None:
         self.files = files
         self._host = host
@@ -37,6 +37,7 @@ class Resources:
         self._log = log
         self._proc_drbd = proc_drbd
         self._devices = devices
+        self._sys_block = sys_block
 
     def dialect(self, spec: ResourceSpec) -> Dialect:
         """What speaks for this resource. Raises ToolMissing when DRBD is needed and not loaded."""
@@ -230,6 +231,7 @@ class Resources:
         while True:
             status = self._must_be_up(spec)
             if status.ready:
+                self._require_size(spec)
                 return status
             syncing = any(peer.connected and peer.replication != "Established" for peer in status.peers)
             if syncing and self._patience.now() - told > 5:
@@ -237,6 +239,15 @@ class Resources:
                 self._tell(name, status)
             limit = sync_timeout if syncing else connect_timeout
             self._patience.turn(began + limit, self._interval(spec), _late(name, status, limit))
+
+    def _require_size(self, spec: ResourceSpec) -> None:
+        """Exit statuses say nothing about sizes (design rule 12): what the kernel has must hold the data."""
+        sectors = read_text(f"{self._sys_block}/drbd{spec.minor}/size") if spec.replicated else None
+        if sectors and int(sectors) * 512 < spec.data_bytes:
+            raise Unsafe(
+                f"{spec.name} has {int(sectors) * 512} bytes, not {spec.data_bytes}",
+                hint="a member's volume is smaller than it should be: compare them",
+            )
 
     def _tell(self, name: str, status: ResourceStatus) -> None:
         for peer in status.peers:

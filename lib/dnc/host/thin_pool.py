@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from ..errors import Busy, NotFound, ToolFailed, Unsafe
 from ..grammar import PoolSpec
@@ -56,6 +56,10 @@ class ThinPool:
         if volume is None:
             raise NotFound(f"{name} does not exist in {self.spec}")
         return volume.tags
+
+    def clones(self, name: str) -> Tuple[str, ...]:
+        """See Pool. A thin snapshot needs its origin no more."""
+        return ()
 
     def space(self, *, fresh: bool = True) -> Space:
         """See Pool. Raises Unsafe when the pool does not zero new chunks: replicas would differ in unwritten places."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from ..errors import Busy, Conflict, DncError, NotFound, ToolFailed
 from ..grammar import PoolSpec, ResourceKind, parse_resource
@@ -49,6 +49,12 @@ class ZfsPool:
     def tags(self, name: str) -> Dict[str, str]:
         """See Pool."""
         return zfs.parse_tags(self._ask(zfs.read_tags(self._dataset(name)), name))
+
+    def clones(self, name: str) -> Tuple[str, ...]:
+        """See Pool."""
+        zvols = zfs.parse_listing(self._ask(zfs.listing(self.spec.name), str(self.spec)))
+        mine = self._dataset(name) + "@"
+        return tuple(zvol.dataset.rpartition("/")[2] for zvol in zvols.values() if (zvol.origin or "").startswith(mine))
 
     def space(self, *, fresh: bool = True) -> Space:
         """Of the whole zpool, since datasets share it."""
