@@ -13,7 +13,7 @@ from ..tools import drbd
 from ..tools.drbd import Member, ResourceSpec
 from .session import Answer
 from .sessions import Sessions
-from .survey import HostSurvey, Located, look_again, survey
+from .survey import Found, HostSurvey, Located, look_again, survey
 
 FRESH = "fresh-zero"
 
@@ -240,12 +240,17 @@ def clear_leftovers(
     ready = [host for host, found in left.items() if found.spec is not None and found.spec.state == "ready"]
     if keep_ready and ready:
         raise Conflict(f"{name} exists already on {' '.join(ready)}", hint="does another OpenNebula use these hosts?")
-    used = [host for host, found in left.items() if found.primary]
+    # Half made it is nobody's data: what was Primary for the import or mkfs that died goes, unless it is held open.
+    used = [host for host, found in left.items() if found.primary and not _half_made(found)]
     if used:
         raise Conflict(f"{name} exists and is Primary on {' '.join(used)}", hint="see what uses it: xl list there")
     farm.log.info(f"{name}: removing what an interrupted action left on {' '.join(left)}")
     pools = [pool, *(found.volume.pool for found in left.values() if found.volume is not None)]
     remove(farm, tuple(left), name, pools)
+
+
+def _half_made(found: Found) -> bool:
+    return found.spec is not None and found.spec.state == "making"
 
 
 def mib(data_bytes: int) -> int:
