@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +55,8 @@ class SimStage:
 
     def configure(self, **settings: str) -> None:
         """Write the frontend's dncrc and copy the remotes to the hosts."""
-        values = {"HOSTS": " ".join(self.hosts), "REPLICATION_NETWORK": "10.99.0.0/24", "CONNECT_TIMEOUT": "5",
-                  "SYNC_TIMEOUT": "10", "LOCK_TIMEOUT": "10", "SHUTDOWN_TIMEOUT": "5", "PVH_LOADER": "", **settings}
+        values = {"HOSTS": " ".join(self.hosts), "REPLICATION_NETWORK": "10.99.0.0/24", "CONNECT_TIMEOUT": "20",
+                  "SYNC_TIMEOUT": "20", "LOCK_TIMEOUT": "20", "SHUTDOWN_TIMEOUT": "20", "PVH_LOADER": "", **settings}
         text = "".join(f'{key}="{value}"\n' for key, value in values.items())
         (self.cloud.remotes / "dncrc").write_text(text)
         self.cloud.sync_hosts()
@@ -78,7 +81,7 @@ class SimStage:
         self._names += 1
         return f"{what}-{self._names}"
 
-    def raw_file(self, size: int = MIB, seed: int = 1) -> Path:
+    def raw_file(self, size: int = 2 * MIB, seed: int = 1) -> Path:
         """A sparse file with some data at its start, in its middle and at its end."""
         path = self.images / f"raw-{size}-{seed}"
         if not path.exists():
@@ -102,8 +105,9 @@ class SimStage:
     def template(self, *disks: Image | dict[str, Any], **more: Any) -> dict[str, Any]:
         """A VM template with these disks."""
         given = [{"IMAGE": disk.name} if isinstance(disk, Image) else disk for disk in disks]
-        return {"CPU": 1, "MEMORY": 64, "DISK": given, "NIC": {"NETWORK": "guests"},
-                "OS": {"KERNEL": KERNEL, "KERNEL_CMD": "console=hvc0"}, "CONTEXT": {"NETWORK": "YES"}, **more}
+        whole = {"CPU": 1, "MEMORY": 64, "DISK": given, "NIC": {"NETWORK": "guests"},
+                 "OS": {"KERNEL": KERNEL, "KERNEL_CMD": "console=hvc0"}, "CONTEXT": {"NETWORK": "YES"}, **more}
+        return {name: value for name, value in whole.items() if value is not None}
 
     def instantiate(self, *disks: Image | dict[str, Any], host: str = "node1", **more: Any) -> VirtualMachine:
         """A VM running on a host."""
@@ -117,6 +121,10 @@ class SimStage:
             if not image.vm_ids:
                 self.cloud.delete_image(image).checked()
 
+    def bare(self, *disks: Image | dict[str, Any], host: str = "node1") -> VirtualMachine:
+        """A running VM without context and network: the fewest calls an operation can make."""
+        return self.instantiate(*disks, host=host, CONTEXT=None, NIC=None)
+
     def run(self, family: str, action: str, *argv: str, stdin: bytes = b"", **environment: str) -> Done:
         """An executable of the frontend with any argv and stdin, as a driver runs it."""
         path = self.cloud.remotes / family / "dnc" / action
@@ -128,6 +136,25 @@ class SimStage:
         """One line of a transfer file, run as one_tm does."""
         done = self.cloud.transfer.run_line(text)
         return Done(done.rc, done.stdout, done.stderr)
+
+    def migration(self, vm: VirtualMachine, action: str, source: str, target: str) -> Done:
+        """premigrate, postmigrate or failmigrate, with the VM's document on stdin as OpenNebula gives it."""
+        line = self.cloud.lines(vm).migrate(source, target)
+        done = self.cloud.transfer.run_line(line, vm.xml(), "base64", action)
+        return Done(done.rc, done.stdout, done.stderr)
+
+    def await_delayed(self, host: str, pattern: str, seconds: float = 60.0) -> None:
+        """Wait until a command of that text has met its delay on a host. Raises TimeoutError."""
+        self._await(lambda: not any(one["pattern"] == pattern for one in self.farm.state["hosts"][host]["inject"]),
+                    f"no {pattern or 'command'} came on {host}", seconds)
+
+    @staticmethod
+    def _await(happened: Callable[[], bool], complaint: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not happened():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{complaint} within {seconds:g} s")
+            time.sleep(0.02)
 
     # ---- looking
 
@@ -155,6 +182,24 @@ class SimStage:
     def leftovers(self) -> list[str]:
         """What is on the hosts beyond the infrastructure."""
         return self.farm.leftovers()
+
+    def remains(self, *images: Image) -> list[str]:
+        """What is on the hosts beyond the infrastructure and these images."""
+        names = [image.source for image in images]
+        own = [re.compile(rf"(zfs tank/dnc/|lvm vg0/|/){name}(\.\w+)?(@.*)?$") for name in names]
+        return [line for line in self.leftovers()
+                if not any(one.search(line) for one in own) and self._minor_of(line) not in names]
+
+    def _minor_of(self, line: str) -> str:
+        """The resource that a minor's reservation among the left-overs is for."""
+        host, _, path = line.partition(": file ")
+        return Path(self.farm.path(host, path)).read_text().strip() if "/minors/" in path else ""
+
+    def two_primaries_allowed(self) -> list[str]:
+        """Resources that could still become Primary twice, as "host: resource"."""
+        hosts = self.farm.state["hosts"]
+        return [f"{host}: {name}" for host in self.hosts for name, one in hosts[host]["drbd"]["resources"].items()
+                if one["net"].get("allow-two-primaries") == "yes"]
 
     def violations(self) -> list[str]:
         """Broken rules of safety so far."""
