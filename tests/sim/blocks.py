@@ -9,9 +9,9 @@ CHUNK = 1 << 20
 
 
 def create(path: str, size: int) -> None:
-    """A new volume of zeros. Raises FileExistsError."""
+    """A new volume of zeros; what a tool that was killed half-way left under this name is overwritten."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o666)
     try:
         os.ftruncate(descriptor, size)
     finally:

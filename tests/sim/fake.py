@@ -111,4 +111,4 @@ def _obey(world: World, faults: list[dict], when: str) -> None:
         elif fault["kind"] == "power":
             from sim import injection
 
-            injection.power_cut_from_inside(world, fault["host"])
+            injection.power_cut_from_inside(world, fault["victim"])

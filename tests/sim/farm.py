@@ -291,7 +291,7 @@ class SimFarm:
 
     def power_cut_at(self, host: str, n: int, when: str = "before", victim: str = "", pattern: str = "") -> None:
         """At the n-th fake command on `host`, `victim` (that host, if not named) loses power."""
-        self.inject(host, "power", n=n, pattern=pattern, when=when, host=victim or host)
+        self.inject(host, "power", n=n, pattern=pattern, when=when, victim=victim or host)
 
     def clear_faults(self) -> None:
         with self._world().open() as state:

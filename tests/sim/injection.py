@@ -73,3 +73,5 @@ def power_cut_from_inside(world: World, host: str) -> None:
     from sim.power import cut
 
     cut(world, host)
+    if host == world.host:
+        os.kill(os.getpid(), 9)

@@ -33,11 +33,19 @@ vif = [ "mac=00:16:3e:00:00:01,bridge=br0" ]
 def make_resource(farm: SimFarm, name: str, minor: int, disk: str) -> None:
     """The resource file on both hosts, metadata, up, declared equal."""
     for host in ("node1", "node2"):
-        text = RESOURCE.format(name=name, minor=minor, disk=disk, port=7000 + minor)
-        Path(farm.path(host, f"/etc/drbd.d/{name}.res")).write_text(text)
-        done = farm.run(host, ["sh", "-c", f"drbdadm create-md --force {name} && drbdadm up {name}"])
-        assert done.status == 0, done.stderr
-    done = farm.run("node1", ["drbdadm", "new-current-uuid", "--clear-bitmap", f"{name}/0"])
+        write_resource(farm, host, name, minor, disk)
+        run(farm, host, [f"drbdadm create-md --force {name}", f"drbdadm up {name}"])
+    run(farm, "node1", [f"drbdadm new-current-uuid --clear-bitmap {name}/0"])
+
+
+def write_resource(farm: SimFarm, host: str, name: str, minor: int, disk: str) -> None:
+    text = RESOURCE.format(name=name, minor=minor, disk=disk, port=7000 + minor)
+    Path(farm.path(host, f"/etc/drbd.d/{name}.res")).write_text(text)
+
+
+def run(farm: SimFarm, host: str, lines: list[str]) -> None:
+    """One session for all lines: a session costs as much as a tool."""
+    done = farm.run(host, ["sh", "-ec", "\n".join(lines)])
     assert done.status == 0, done.stderr
 
 
@@ -65,20 +73,21 @@ def lab(farm: SimFarm) -> SimFarm:
 
 def furnish(farm: SimFarm) -> SimFarm:
     """tl and its clone cl1 on LVM, tz and its clone cz1 on ZFS, all up; guest g1 on cl1 at node1."""
+    resources = (
+        ("tl", 1, "/dev/vg0/tl"), ("tz", 2, "/dev/zvol/tank/tz"), ("cl1", 12, "/dev/vg0/cl1"), ("cz1", 13, "/dev/zvol/tank/cz1"),
+    )  # fmt: skip
     for host in ("node1", "node2"):
         Path(farm.path(host, "/etc/drbd.d/global_common.conf")).write_text(COMMON)
-        for line in (
+        for name, minor, disk in resources:
+            write_resource(farm, host, name, minor, disk)
+        volumes = [
             "lvcreate -q -y -V 128M -T vg0/pool -n tl", "lvcreate -q -y -kn -s -n cl1 vg0/tl",
             "zfs create -s -V 128M tank/tz", "zfs snapshot tank/tz@c1", "zfs clone tank/tz@c1 tank/cz1",
-        ):  # fmt: skip
-            assert farm.run(host, line.split()).status == 0, line
-    for name, minor, disk in (
-        ("tl", 1, "/dev/vg0/tl"), ("tz", 2, "/dev/zvol/tank/tz"), ("cl1", 12, "/dev/vg0/cl1"), ("cz1", 13, "/dev/zvol/tank/cz1"),
-    ):  # fmt: skip
-        make_resource(farm, name, minor, disk)
+        ]  # fmt: skip
+        run(farm, host, [*volumes, *(f"drbdadm create-md --force {name}" for name, _, _ in resources), "drbdadm up all"])
     Path(farm.path("node1", "/root/g1.cfg")).write_text(GUEST)
-    done = farm.run("node1", ["sh", "-c", "drbdadm primary cl1 && xl create /root/g1.cfg"])
-    assert done.status == 0, done.stderr
+    declared = [f"drbdadm new-current-uuid --clear-bitmap {name}/0" for name, _, _ in resources]
+    run(farm, "node1", [*declared, "drbdadm primary cl1", "xl create /root/g1.cfg"])
     return farm
 
 
