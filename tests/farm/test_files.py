@@ -89,7 +89,8 @@ def test_the_iso_has_its_label_and_files(tmp_path):
         image = context.build(TestCaller().runner, [str(script), f"{more}:extra dir"], str(work))
     except context.ToolMissing:
         pytest.skip("needs genisoimage, mkisofs or xorrisofs")
-    data = open(image, "rb").read()
+    with open(image, "rb") as stream:
+        data = stream.read()
     assert data[32769:32774] == b"CD001"
     assert data[32808:32815] == b"CONTEXT"
     assert b"ETH0_IP='10.0.0.1'" in data

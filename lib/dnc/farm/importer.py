@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from typing import Iterator, List, Optional, Tuple, Union
 
@@ -176,11 +175,15 @@ class Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        import shutil
+
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock)
 
     def _sweep(self) -> None:
         """Remove the directories of imports that no process holds any more."""
+        import shutil
+
         for entry in os.scandir(self._place):
             own = entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)
             if not own or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
