@@ -18,10 +18,17 @@ class HeldVm:
     def __init__(self, stage: SimStage, *disks: Any, host: str = "node1") -> None:
         self.stage = stage
         cloud = stage.cloud
-        self.vm: VirtualMachine = cloud.instantiate(stage.template(*disks, CONTEXT=None, NIC=None), hold=True)
+        self._template = stage.template(*disks, CONTEXT=None, NIC=None)
+        self.vm: VirtualMachine = cloud.instantiate(self._template, hold=True)
         self.system = next(one.id for one in cloud.datastores.values() if one.is_system)
         self.directory = cloud.vm_directory(self.system, self.vm.id)
         self.host = host
+
+    def renew(self) -> None:
+        """Another VM of the same template in place of this one."""
+        self.forget()
+        self.vm = self.stage.cloud.instantiate(self._template, hold=True)
+        self.directory = self.stage.cloud.vm_directory(self.system, self.vm.id)
 
     def place(self, number: int, host: str = "") -> str:
         """HOST:PATH of a disk."""

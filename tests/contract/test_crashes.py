@@ -41,9 +41,9 @@ def crashed(stage: SimStage, action: Callable[[], Done], offset: int, step: int 
 def test_clone_killed_at_every_command(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     points = 0
+    held = HeldVm(stage, image)
     for offset in (0, 3):
-        held = HeldVm(stage, image)
-        for n in crashed(stage, lambda: held.make(), offset):  # noqa: PLW0108
+        for n in crashed(stage, held.make, offset):
             points += 1
             if n % 3:
                 succeeds(held.make())
@@ -51,9 +51,8 @@ def test_clone_killed_at_every_command(stage: SimStage, backend: str) -> None:
             succeeds(held.delete())
             assert stage.remains(image) == []
             succeeds(held.delete_directory())
-            held.forget()
-            held = HeldVm(stage, image)
-        held.forget()
+            held.renew()
+    held.forget()
     assert points > 8
     assert stage.violations() == []
 
