@@ -76,6 +76,7 @@ class Machine(Runner):
         self.on_create = lambda: None
         self.remote = remote
         self.number = 0
+        self.boots_for = 0
         self.paths = Paths(
             drbd_config=str(root / "drbd.d"), state=str(root / "state"), devices=str(root / "dev"),
             proc=str(root / "proc"), sys_block=str(root / "sys"),
@@ -199,6 +200,9 @@ class Machine(Runner):
         return 0, "\n".join(lines) + "\n", ""
 
     def _xl_shutdown(self, words: list[str]) -> tuple[int, str, str]:
+        if self.boots_for > 0:
+            self.boots_for -= 1
+            return 1, "", "libxl: error: libxl_domain.c:850:pvcontrol_cb: guest didn't acknowledge control request: -9\n"
         if "deaf guest" not in self.faults:
             self.guests.pop(words[-1])
         return 0, "", ""

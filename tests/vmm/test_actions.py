@@ -187,6 +187,18 @@ def test_shutdown_waits_and_demotes(machine):
     machine.do("shutdown", NAME, "node1", "901", "node1")
 
 
+def test_a_guest_that_still_boots_is_asked_again(machine):
+    machine.deploy()
+    machine.boots_for = 3
+    machine.do("shutdown", NAME, "node1", "901", "node1")
+    assert_clean(machine)
+    machine.deploy()
+    machine.boots_for = 10 ** 6
+    with pytest.raises(ToolFailed, match="cannot be shut down: guest didn't acknowledge"):
+        machine.do("shutdown", NAME, "node1", "901", "node1")
+    assert NAME in machine.guests and roles(machine) == ["Primary", "Primary"]
+
+
 def test_a_guest_that_does_not_listen_runs_on(machine):
     machine.deploy()
     machine.faults.add("deaf guest")

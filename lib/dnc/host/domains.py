@@ -23,6 +23,10 @@ def copy_timeout(memory_mib: int) -> float:
     return CREATE_TIMEOUT + memory_mib / 2
 
 
+class _NotHeard(ToolFailed):
+    """A guest in its boot loader does not hear a request: it has to be made again."""
+
+
 class Domains:
     """xl on one host. The runner decides which: this one, or another one through ssh."""
 
@@ -92,18 +96,27 @@ class Domains:
     def shutdown(self, name: str, timeout: float) -> None:
         """Ask the guest to power off and wait until the domain is gone; absent is success.
 
-        Raises TimedOut after `timeout` seconds: the guest runs on.
+        A guest in its boot loader is asked again until it hears. Raises TimedOut when it has heard and `timeout`
+        seconds have passed, ToolFailed when it never heard: it runs on.
         """
         domain = self.find(name)
         if domain is None:
             return
         if domain.state is DomainState.PAUSED:
             self.unpause(name)  # a paused guest cannot hear
-        self._change(xl.shutdown(name), f"{name} cannot be shut down", DESTROY_TIMEOUT, absent_is_success=True)
+        self._patience.insist(lambda: self._request_shutdown(name), _NotHeard, timeout=timeout, interval=_INTERVAL)
         self.await_gone(
             name, timeout, f"{name} still runs: the guest did not shut down",
             hint="look at its console, or power it off hard",
         )
+
+    def _request_shutdown(self, name: str) -> None:
+        try:
+            self._change(xl.shutdown(name), f"{name} cannot be shut down", DESTROY_TIMEOUT, absent_is_success=True)
+        except ToolFailed as error:
+            if xl.says_guest_did_not_hear(error.stderr):
+                raise _NotHeard(error.what, command=error.command, hint="look at its console: does it boot?") from None
+            raise
 
     def destroy(self, name: str) -> None:
         """End a domain at once and wait until it is gone; absent is success. Raises TimedOut, ToolFailed."""

@@ -330,6 +330,11 @@ def says_unknown_domain(stderr: str) -> bool:
     return _UNKNOWN in stderr
 
 
+def says_guest_did_not_hear(stderr: str) -> bool:
+    """Whether the guest did not take the request up: it is still in its boot loader, or hangs."""
+    return "didn't acknowledge control request" in stderr
+
+
 def says_unknown_command(stderr: str) -> bool:
     """Whether this xl is too old for the command."""
     return _WRONG_COMMAND.search(stderr) is not None
