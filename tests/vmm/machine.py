@@ -202,7 +202,7 @@ class Machine(Runner):
     def _xl_shutdown(self, words: list[str]) -> tuple[int, str, str]:
         if self.boots_for > 0:
             self.boots_for -= 1
-            return 1, "", "libxl: error: libxl_domain.c:850:pvcontrol_cb: guest didn't acknowledge control request: -9\n"
+            return 1, "", "libxl: error: libxl_domain.c:850:pvcontrol_cb: guest didn't acknowledge control request\n"
         if "deaf guest" not in self.faults:
             self.guests.pop(words[-1])
         return 0, "", ""
