@@ -97,6 +97,8 @@ class FakeTools(Runner):
             return self.snapshots.add(name)
         if verb == "set":
             return self.zfs_set(words[0], name)
+        if verb == "promote":
+            return self.zfs_promote(name)
         return self.zfs_destroy(words[0], name) if verb == "destroy" else self.zfs_make(verb, words, name)
 
     def zfs_list(self, name):
@@ -133,6 +135,12 @@ class FakeTools(Runner):
         if setting.startswith("volsize="):
             self.zvols[name]["size"] = int(setting[8:])
             os.truncate(self.device(name), int(setting[8:]))
+
+    def zfs_promote(self, name):
+        old, _, short = self.zvols[name]["origin"].partition("@")
+        self.snapshots.discard(f"{old}@{short}")
+        self.snapshots.add(f"{name}@{short}")
+        self.zvols[name]["origin"], self.zvols[old]["origin"] = self.zvols[old]["origin"], f"{name}@{short}"
 
     def zfs_destroy(self, flag, name):
         clones = [dataset for dataset, zvol in self.zvols.items() if (zvol["origin"] or "").split("@")[0] == name]

@@ -194,6 +194,24 @@ def test_an_image_with_clones_stays(image):
     assert ready(image.work(), IMAGE)
 
 
+def test_images_cloned_from_an_image_outlive_it(image):
+    for number, name in enumerate(("one-8", "one-9")):
+        work = image.work()
+        made = do(work, "clone_volume", pool=POOL, origin=IMAGE, name=name, tags={"kind": "image"})
+        do(work, "write_resource", spec=spec(name, 1001 + number, made["device"], 4 * MIB))
+        do(work, "mark_ready", resource=name)
+        image.leave(work)
+    for name in (IMAGE, "one-8"):
+        work = image.work()
+        remove(work, name)
+        assert image.leave(work) == 0
+    assert ready(image.work(), "one-9") and list(image.tools.zvols) == ["tank/dnc/one-9"]
+    work = image.work()
+    remove(work, "one-9")
+    image.leave(work)
+    assert image.leftovers() == NOTHING
+
+
 def test_a_removal_that_fails_half_way_keeps_the_disk(image):
     image.tools.refusals["zfs destroy"] = "internal error"
     work = image.work()

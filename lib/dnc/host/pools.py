@@ -77,8 +77,8 @@ class Pool(Protocol):
         """What was recorded at creation (kind, vm, origin). Asks the tool. Raises NotFound."""
         ...
 
-    def clones(self, name: str) -> Tuple[str, ...]:
-        """Volumes that can't live without this one. Asks the tool."""
+    def needed_by(self, name: str) -> Tuple[str, ...]:
+        """VMs' disks that can't live without this volume, and so forbid its removal. Asks the tool."""
         ...
 
     def create_volume(self, name: str, size: int, tags: Mapping[str, str]) -> Volume:

@@ -170,7 +170,7 @@ def remove_resource(work: Work, resource: str) -> Reply:
     work.own(resource)
     host = work.host
     spec = host.resource_files.find(resource)
-    clones = host.pool_of(spec).clones(resource) if spec is not None and spec.kind == "image" else ()
+    clones = host.pool_of(spec).needed_by(resource) if spec is not None and spec.kind == "image" else ()
     if clones:
         raise Busy(f"{resource} is the origin of {', '.join(clones)}", hint="remove these clones first")
     take_down(work, resource)

@@ -57,7 +57,7 @@ class ThinPool:
             raise NotFound(f"{name} does not exist in {self.spec}")
         return volume.tags
 
-    def clones(self, name: str) -> Tuple[str, ...]:
+    def needed_by(self, name: str) -> Tuple[str, ...]:
         """See Pool. A thin snapshot needs its origin no more."""
         return ()
 

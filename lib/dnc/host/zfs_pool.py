@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 
-from ..errors import Busy, Conflict, DncError, NotFound, ToolFailed
+from ..errors import BadInput, Busy, Conflict, DncError, NotFound, ToolFailed
 from ..grammar import PoolSpec, ResourceKind, parse_resource
 from ..tools import zfs
 from .pools import RELEASE_TIMEOUT_S, Space, Surroundings, Volume, await_device, existing, found, refuse_when_full
@@ -50,11 +50,17 @@ class ZfsPool:
         """See Pool."""
         return zfs.parse_tags(self._ask(zfs.read_tags(self._dataset(name)), name))
 
-    def clones(self, name: str) -> Tuple[str, ...]:
-        """See Pool."""
-        zvols = zfs.parse_listing(self._ask(zfs.listing(self.spec.name), str(self.spec)))
+    def _zvols(self) -> Dict[str, zfs.Zvol]:
+        return zfs.parse_listing(self._ask(zfs.listing(self.spec.name), str(self.spec)))
+
+    def _clones(self, name: str) -> Tuple[str, ...]:
         mine = self._dataset(name) + "@"
-        return tuple(zvol.dataset.rpartition("/")[2] for zvol in zvols.values() if (zvol.origin or "").startswith(mine))
+        zvols = [zvol for zvol in self._zvols().values() if (zvol.origin or "").startswith(mine)]
+        return tuple(zvol.dataset.rpartition("/")[2] for zvol in zvols)
+
+    def needed_by(self, name: str) -> Tuple[str, ...]:
+        """See Pool. An image cloned from an image can take over; anything else, also foreign, can't."""
+        return tuple(clone for clone in self._clones(name) if not _is_image(clone))
 
     def space(self, *, fresh: bool = True) -> Space:
         """Of the whole zpool, since datasets share it."""
@@ -109,28 +115,27 @@ class ZfsPool:
         return volume._replace(bytes=size)
 
     def remove_volume(self, name: str) -> bool:
-        """See Pool."""
-        origin = self._origin(name)
+        """See Pool. Images that were cloned from this one take over what they share with it."""
+        resource = parse_resource(name)
+        if resource.kind is ResourceKind.IMAGE:
+            for clone in filter(_is_image, self._clones(name)):
+                self._change(zfs.promote(self._dataset(clone)), clone)
+            origin = self._asked_origin(name)
+        else:
+            origin = f"one-{resource.image}@{name}" if resource.kind is ResourceKind.CLONE else None
         removed = self._destroy(name)
         if origin:
-            self._remove_snapshot(origin, name)
+            self._remove_snapshot(*origin.split("@"))
         return removed
 
-    def _origin(self, name: str) -> Optional[str]:
-        """The image that a volume was cloned from: in the name of a VM's disk, else asked."""
-        resource = parse_resource(name)
-        if resource.kind is ResourceKind.CLONE:
-            return f"one-{resource.image}"
-        if resource.kind is ResourceKind.VOLATILE:
-            return None
+    def _asked_origin(self, name: str) -> Optional[str]:
+        """`image@snapshot` that an image volume hangs on."""
         try:
             listing = zfs.parse_listing(self._ask(zfs.listing(self._dataset(name), children=False), name))
         except NotFound:
             return None
         zvol = listing.get(self._dataset(name))
-        if zvol is None or zvol.origin is None:
-            return None
-        return zvol.origin.rpartition("/")[2].partition("@")[0]
+        return zvol.origin.rpartition("/")[2] if zvol is not None and zvol.origin else None
 
     def _destroy(self, name: str) -> bool:
         """Destroy, also with snapshots that lost their clones; says whether there was something to destroy."""
@@ -158,9 +163,16 @@ class ZfsPool:
     def _remove_snapshot(self, origin: str, name: str) -> None:
         try:
             self._change(zfs.destroy_snapshot(self._dataset(origin), name), f"{origin}@{name}")
-        except NotFound:
-            return
+        except (NotFound, Busy):
+            return  # what another volume needs stays until that goes
         except ToolFailed as error:
             # zfs's words for a missing snapshot differ from those for a missing dataset.
             if "could not find any snapshots" not in error.stderr:
                 raise
+
+
+def _is_image(name: str) -> bool:
+    try:
+        return parse_resource(name).kind is ResourceKind.IMAGE
+    except BadInput:
+        return False

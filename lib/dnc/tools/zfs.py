@@ -52,6 +52,11 @@ def set_mode(dataset: str, mode: str) -> Tuple[str, ...]:
     return ("zfs", "set", f"volmode={mode}", dataset)
 
 
+def promote(dataset: str) -> Tuple[str, ...]:
+    """Turn clone and origin round: the clone takes over the snapshots, the origin becomes its clone."""
+    return ("zfs", "promote", dataset)
+
+
 def destroy(dataset: str) -> Tuple[str, ...]:
     """Remove one zvol without snapshots."""
     return ("zfs", "destroy", dataset)
