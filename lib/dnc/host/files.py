@@ -50,6 +50,11 @@ class Files:
         self._log = log
         self._dry_run = dry_run
 
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing may be changed."""
+        return self._dry_run
+
     def would(self, text: str) -> bool:
         """True in a dry run, after telling what would have been done."""
         if self._dry_run:

@@ -20,6 +20,7 @@ class ResourceFiles:
         self._directories = (drbd_directory, single_directory)
         self._files = files
         self._log = log
+        self._planned: Dict[str, ResourceSpec] = {}  # in a dry run: what the steps after a write go on from
 
     def path(self, name: str, replicated: bool = True) -> str:
         """Where the file of a resource belongs."""
@@ -27,6 +28,8 @@ class ResourceFiles:
 
     def find(self, name: str) -> Optional[ResourceSpec]:
         """The record of a resource, None when it has no file here. Raises Conflict for a foreign file of that name."""
+        if name in self._planned:
+            return self._planned[name]
         for replicated in (True, False):
             text = read_text(self.path(name, replicated))
             if text:
@@ -90,6 +93,8 @@ class ResourceFiles:
         if not spec.replicated and not self._files.would(f"use {os.path.dirname(path)}"):
             os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
         self._files.write(path, text)
+        if self._files.dry_run:
+            self._planned[spec.name] = spec
 
     def remove(self, name: str) -> None:
         """Remove the file; absent is success."""
