@@ -87,7 +87,7 @@ def resources_of(vm: Any) -> list[str]:
     return names
 
 
-def life(place: Place, backend: str, disks: list[Any]) -> Story:
+def life(place: Place, disks: list[Any]) -> Story:
     """A VM runs, moves live there and back and there, cold, rests in every way, and goes."""
     cloud = place.cloud
     vm = place.instantiate(*disks, host="node1")
@@ -118,3 +118,71 @@ def life(place: Place, backend: str, disks: list[Any]) -> Story:
     story.note("reset", cloud.reboot(vm, hard=True))
     story.runs_on("node1")
     return story
+
+
+def short_life(place: Place, backend: str) -> Story:
+    """What the simulated farm and the real hosts are compared by: one image, one disk, each kind of operation once."""
+    cloud = place.cloud
+    image = place.import_image(backend)
+    vm = place.instantiate(image, host="node1")
+    story = Story(place, vm, resources_of(vm))
+    story.note("live to node2", cloud.migrate(vm, "node2", live=True))
+    story.note("live to node1", cloud.migrate(vm, "node1", live=True))
+    story.note("poweroff", cloud.poweroff(vm, hard=True))
+    story.note("migrate at rest", cloud.migrate(vm, "node2"))
+    story.note("resume", cloud.resume(vm))
+    story.note("suspend", cloud.suspend(vm))
+    story.note("resume", cloud.resume(vm))
+    story.note("undeploy", cloud.undeploy(vm, hard=True))
+    cloud.resume(vm)
+    story.note("resume elsewhere", cloud.deploy(vm, host="node1"))
+    story.note("terminate", cloud.terminate(vm, hard=True))
+    cloud.delete_image(image).checked()
+    return story
+
+
+def compared(story: Story) -> list[tuple[object, ...]]:
+    """What was observed, without what differs by chance: numbers of VMs and images."""
+    return [
+        (seen.step, seen.ok, seen.state, seen.domains, [seen.roles[name] for name in story.resources], seen.calls)
+        for seen in story.observed
+    ]
+
+
+class LabPlace:
+    """The lab's Stage as a Place."""
+
+    def __init__(self, stage: Any) -> None:
+        self.stage = stage
+        self.cloud = stage.cloud
+        self._images = 0
+
+    def import_image(self, backend: str, *, persistent: bool = False) -> Any:
+        """The guest's image."""
+        self._images += 1
+        return self.stage.import_guest(backend, f"scenario-{backend}-{self._images}", persistent=persistent)
+
+    def instantiate(self, *disks: Any, host: str = "node1", **more: Any) -> Any:
+        """A VM that boots the guest, with these images as disks."""
+        return self.stage.instantiate(disks[0], host, DISK=[{"IMAGE": disk.name} for disk in disks], **more)
+
+    def domain_hosts(self, vm: Any) -> list[str]:
+        """Hosts on which a domain of that VM exists."""
+        return list(self.stage.domain_hosts(vm))
+
+    def roles(self, resource: str) -> dict[str, str]:
+        """Role of a resource on each host where the kernel has it."""
+        found = {host: self.stage.proc_drbd(host, resource) for host in self.stage.lab.hosts}
+        return {host: one["ro"].split("/")[0] for host, one in found.items() if "ro" in one}
+
+    def replicas_equal(self, resource: str, size: int) -> bool:
+        """Whether two hosts hold the same first bytes."""
+        for backend in ("zfs", "thin"):
+            digests = self.stage.digests(backend, resource, size)
+            if digests:
+                return len(digests) == 2 and len(set(digests.values())) == 1
+        return False
+
+    def leftovers(self) -> list[str]:
+        """What is left on the hosts."""
+        return list(self.stage.leftovers())

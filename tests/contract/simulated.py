@@ -195,6 +195,10 @@ class SimStage:
         host, _, path = line.partition(": file ")
         return Path(self.farm.path(host, path)).read_text().strip() if "/minors/" in path else ""
 
+    def resyncs_of(self, resource: str) -> list[dict[str, Any]]:
+        """Every resync that DRBD began for a resource."""
+        return [one for one in self.farm.resyncs if one["resource"] == resource]
+
     def two_primaries_allowed(self) -> list[str]:
         """Resources that could still become Primary twice, as "host: resource"."""
         hosts = self.farm.state["hosts"]

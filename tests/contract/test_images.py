@@ -54,7 +54,7 @@ def test_raw_image_with_checksum(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend, template={"SHA1": digest, "MD5": hashlib.md5(raw.read_bytes()).hexdigest()})
     assert image.size == 2 and image.format == "raw"
     assert_is_file(stage, image.source, raw)
-    assert stage.farm.resyncs == []
+    assert stage.resyncs_of(image.source) == []
 
 
 @pytest.mark.parametrize("form", ["qcow2", "gz", "xz", "bz2", "zst", "qcow2.gz"])
@@ -157,7 +157,7 @@ def test_an_instant_clone_is_proven(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     vm = stage.bare(image)
     name = f"{image.source}-{vm.id}-0"
-    assert stage.farm.resyncs == []
+    assert stage.resyncs_of(name) == []
     for host in stage.hosts:
         head = Path(stage.farm.path(host, f"/etc/drbd.d/{name}.res")).read_text().splitlines()[0]
         about = json.loads(head.removeprefix("# dnc "))
@@ -186,7 +186,7 @@ def test_replicas_not_proven_equal_are_compared(stage: SimStage, backend: str) -
     stage.farm.reconnect("node1", "node2")
     vm = stage.bare(image)
     name = f"{image.source}-{vm.id}-0"
-    assert [one["resource"] for one in stage.farm.resyncs] == [name]
+    assert len(stage.resyncs_of(name)) == 1
     for host in stage.hosts:
         assert stage.farm.volume_data(host, name, 7) == b"changed"
     stage.cloud.terminate(vm, hard=True).checked()
@@ -197,7 +197,7 @@ def test_a_larger_clone_is_right_on_both(stage: SimStage, backend: str) -> None:
     vm = stage.bare({"IMAGE": image.name, "SIZE": "8"})
     name = f"{image.source}-{vm.id}-0"
     stage.cloud.poweroff(vm, hard=True).checked()
-    assert stage.farm.resyncs == []
+    assert stage.resyncs_of(name) == []
     assert stage.replicas_equal(name, 8 * MIB)
     raw = stage.raw_file().read_bytes()
     data = stage.farm.volume_data("node2", name, 8 * MIB)

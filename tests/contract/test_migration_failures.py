@@ -31,7 +31,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
 @pytest.fixture
 def vm(stage: SimStage, backend: str) -> VirtualMachine:
     """A running VM with a clone and a persistent disk."""
-    return stage.bare(stage.import_image(backend), stage.import_image(backend, persistent=True))
+    return stage.instantiate(stage.import_image(backend), stage.import_image(backend, persistent=True), CONTEXT=None)
 
 
 @pytest.mark.parametrize("backend", ["thin"])
@@ -54,6 +54,16 @@ def test_broken_migration(stage: SimStage, vm: VirtualMachine, what: str) -> Non
     for disk in (f"{vm.disks[0]['SOURCE']}-{vm.id}-0", str(vm.disks[1]["SOURCE"])):
         assert stage.roles(disk) == {"node1": "Primary", "node2": "Secondary"}
     stage.cloud.terminate(vm, hard=True).checked()
+
+
+@pytest.mark.parametrize("backend", ["zfs"])
+def test_terminate_after_a_migration_that_nobody_settled(stage: SimStage, vm: VirtualMachine) -> None:
+    """A failing network driver calls no failmigrate (observation 4): the end of the VM tidies the destination too."""
+    stage.cloud.inject("vnm.pre", stderr="no bridge")
+    assert not stage.cloud.migrate(vm, "node2", live=True).ok
+    assert len(stage.two_primaries_allowed()) == 4
+    stage.cloud.terminate(vm, hard=True).checked()
+    assert [left for left in stage.leftovers() if "/datastores/" in left or "/intents/" in left] == []
 
 
 def test_a_disk_out_of_sync_is_not_migrated(stage: SimStage) -> None:

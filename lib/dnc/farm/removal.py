@@ -66,6 +66,7 @@ class Removal:
         answers = try_survey(farm, hosts, [self._name])  # an action that stopped meanwhile has taken things back
         if link is not None and first in farm.sessions:
             farm.call(first, "remove_link", path=link)
+            forget_move(farm, self._found(answers), first, link)
         self._release(answers)
         pools = [found.volume.pool for found in self._found(answers) if found.volume is not None]
         pools += [found.spec.pool for found in self._found(answers) if found.spec is not None]
@@ -83,6 +84,21 @@ class Removal:
         found = {host: answer.of(self._name) for host, answer in answers.items()}
         up = [host for host, one in found.items() if one.up]
         release(self._farm, up, self._name, self._domain, held=any(one.primary for one in found.values()))
+
+
+def forget_move(farm: Sessions, found: Iterable[Found], place: Optional[str], link: str) -> None:
+    """Remove the VM's directory at the other end of a migration that nobody settled.
+
+    A network driver's failure on the destination calls no failmigrate (observation 4); the intent still tells.
+    `place` is the VM's host, `link` the path of one of its disks. Beside a living domain the directory stays.
+    """
+    intents = [one.intent for one in found if one.intent is not None]
+    for vm, member in sorted({(one["vm"], str(one[end])) for one in intents for end in ("source", "destination")}):
+        host = farm.ssh_name(member)
+        if host == place or host not in farm.sessions:
+            continue
+        if farm.call(host, "find_domain", name=f"one-{vm}").get("state") is None:
+            farm.call(host, "remove_directory", path=link.rpartition("/")[0])
 
 
 def release(farm: Sessions, hosts: Sequence[str], name: ResourceName, domain: Optional[str], *, held: bool) -> None:

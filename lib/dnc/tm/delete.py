@@ -10,8 +10,7 @@ from typing import List, Optional
 
 from ..errors import Unreachable
 from ..farm import disks
-from ..farm.files import LocalDirectory
-from ..farm.removal import Removal, release
+from ..farm.removal import Removal, forget_move, release
 from ..farm.sessions import Sessions
 from ..farm.survey import locate, look_again, survey
 from ..grammar import PoolSpec, ResourceName, parse_id
@@ -19,7 +18,7 @@ from ..opennebula.driver import Call
 from ..opennebula.oned import vm_info
 from ..opennebula.paths import DiskPath, RemotePath, is_disk_path, parse_disk_path, parse_remote_path
 from ..opennebula.vm import Disk, DiskKind, VmDocument
-from .hosts import is_frontend, storage_host
+from .hosts import frontend_directory, is_frontend, storage_host
 
 ARGUMENTS = ("path", "vm", "datastore")
 
@@ -82,13 +81,14 @@ def _unlink_persistent(
         if held and vm.being_removed:
             release(farm, up, name, vm.domain, held=True)
             image = look_again(farm, image)
+        forget_move(farm, image.found.values(), host, place.path)
         disks.release_persistent(farm, image, vm.id)
     disks.remove_link(farm, host, place.path)
 
 
 def _delete_directory(call: Call, place: RemotePath) -> None:
     if is_frontend(call, place.host):
-        LocalDirectory(place.path, call.config.datastore_location).remove()
+        frontend_directory(call, place.path).remove()
         return
     with Sessions(call) as farm:
         try:

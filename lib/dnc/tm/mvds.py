@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..farm import disks
+from ..farm.removal import forget_move
 from ..farm.sessions import Sessions
 from ..farm.survey import locate, look_again
 from ..grammar import parse_id, parse_image_source
@@ -27,5 +28,6 @@ def run(call: Call) -> None:
             return
         farm.lock(image.hosts, [name.text])
         disks.remove_link(farm, host, place.path)
+        forget_move(farm, image.found.values(), host, place.path)
         disks.release_persistent(farm, look_again(farm, image), vm)
         farm.commit()
