@@ -6,10 +6,11 @@ A directory is on a host, or here on the frontend; both sides look alike to `mov
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterable, Iterator, Protocol, Tuple
+from typing import Dict, Iterable, Iterator, Optional, Protocol, Tuple
 
 from ..errors import BadInput, DncError, NoPrivilege, NoSpace
 from ..grammar import shown
+from ..log import Log
 from .sessions import Sessions
 
 PIECE = 2 << 20
@@ -107,10 +108,17 @@ class HostDirectory:
 class LocalDirectory:
     """Here on the frontend, where stopped and undeployed VMs keep theirs. Raises NoPrivilege, NoSpace, DncError."""
 
-    def __init__(self, path: str, root: str) -> None:
+    def __init__(self, path: str, root: str, dry: Optional[Log] = None) -> None:
+        """`dry`: in a dry run, the log that is told what would be changed. Raises BadInput outside of `root`."""
         if os.path.commonpath([path, root]) != root or path == root:
             raise BadInput(f"{path} lies outside of {root}", hint="check DATASTORE_LOCATION in dncrc")
         self._path = path
+        self._dry = dry
+
+    def _would(self, text: str) -> bool:
+        if self._dry is not None:
+            self._dry.info(f"would {text}")
+        return self._dry is not None
 
     @property
     def place(self) -> str:
@@ -126,6 +134,8 @@ class LocalDirectory:
 
     def ensure(self) -> None:
         """See Directory."""
+        if os.path.isdir(self._path) or self._would(f"make {self._path}"):
+            return
         try:
             os.makedirs(self._path, exist_ok=True)
         except OSError as error:
@@ -139,6 +149,8 @@ class LocalDirectory:
 
     def write(self, name: str, pieces: Iterable[bytes]) -> None:
         """See Directory."""
+        if self._would(f"write {self._path}/{name}"):
+            return
         passing = os.path.join(self._path, f".{name}.new")
         try:
             with open(passing, "wb") as stream:
@@ -152,6 +164,8 @@ class LocalDirectory:
 
     def remove_file(self, name: str) -> None:
         """See Directory."""
+        if self._would(f"remove {self._path}/{name}"):
+            return
         try:
             os.unlink(os.path.join(self._path, name))
         except FileNotFoundError:

@@ -12,7 +12,7 @@ from ..farm.files import Directory, HostDirectory, LocalDirectory
 from ..farm.sessions import Sessions
 from ..opennebula.driver import Call
 from ..opennebula.paths import parse_disk_path
-from .hosts import is_frontend
+from .hosts import frontend_directory, is_frontend
 
 ARGUMENTS = ("source...", "destination", "vm", "datastore")
 
@@ -27,7 +27,7 @@ def run(call: Call) -> None:
         with Sessions(call) as farm:
             target: Directory
             if is_frontend(call, place.host):
-                target = LocalDirectory(place.directory, call.config.datastore_location)
+                target = frontend_directory(call, place.directory)
             else:
                 farm.open([place.host])
                 target = HostDirectory(farm, place.host, place.directory)

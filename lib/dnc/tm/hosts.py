@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Optional
 
+from ..farm.files import LocalDirectory
 from ..opennebula.driver import Call
 
 
@@ -17,3 +18,8 @@ def is_frontend(call: Call, host: str) -> bool:
 def storage_host(call: Call, host: str) -> Optional[str]:
     """The host, None for the frontend."""
     return None if is_frontend(call, host) else host
+
+
+def frontend_directory(call: Call, path: str) -> LocalDirectory:
+    """A VM's directory here on the frontend. Raises BadInput for a path outside of the datastores."""
+    return LocalDirectory(path, call.config.datastore_location, call.log if call.runner.dry_run else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..errors import DncError, NotFound, Unreachable
 from ..farm import disks
-from ..farm.files import Directory, HostDirectory, LocalDirectory, move_files
+from ..farm.files import Directory, HostDirectory, move_files
 from ..farm.sessions import Sessions
 from ..farm.survey import locate, look_again
 from ..grammar import parse_id
@@ -17,7 +17,7 @@ from ..opennebula.driver import Call
 from ..opennebula.oned import vm_info
 from ..opennebula.paths import DiskPath, RemotePath, is_disk_path, parse_disk_path, parse_remote_path
 from ..opennebula.vm import DiskKind
-from .hosts import is_frontend, storage_host
+from .hosts import frontend_directory, is_frontend, storage_host
 
 ARGUMENTS = ("source", "destination", "vm", "datastore")
 
@@ -82,7 +82,7 @@ def _move_directory(call: Call, source: RemotePath, target: RemotePath) -> None:
 
 def _directory(call: Call, farm: Sessions, place: RemotePath) -> Directory:
     if is_frontend(call, place.host):
-        return LocalDirectory(place.path, call.config.datastore_location)
+        return frontend_directory(call, place.path)
     return HostDirectory(farm, place.host, place.path)
 
 
