@@ -306,3 +306,17 @@ def test_every_action_of_the_contract_is_an_executable(action):
     path = CHECKOUT / "remotes" / "tm" / "dnc" / action
     assert os.readlink(path) == "../../lib/dnc-action"
     assert (CHECKOUT / "lib" / "dnc" / "tm" / f"{action}.py").exists()
+
+
+def test_a_stopped_vms_files_come_to_the_frontend_and_go_back(act, hosts, monkeypatch, tmp_path):
+    monkeypatch.setenv("ONE_LOCATION", str(tmp_path))
+    here = tmp_path / "var" / "datastores" / "100" / "42"
+    hosts["node1"].files = {"checkpoint": 5}
+    hosts["node1"].answers["read_file"] = {"length": 5, "size": 5}
+    act("mv", f"node1:{DIRECTORY}", f"frontend:{DIRECTORY}", "42", "100")
+    assert (here / "checkpoint").read_bytes() == bytes(5)
+    assert hosts["node1"].ops("remove_directory") == ["remove_directory"]
+    act("mv", f"frontend:{DIRECTORY}", f"node2:{DIRECTORY}", "42", "100")
+    assert hosts["node2"].args("write_file")[-1]["path"] == "/var/lib/one/datastores/100/42/checkpoint"
+    assert not here.exists()
+    act("delete", f"frontend:{DIRECTORY}", "42", "100")

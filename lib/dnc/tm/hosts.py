@@ -21,5 +21,12 @@ def storage_host(call: Call, host: str) -> Optional[str]:
 
 
 def frontend_directory(call: Call, path: str) -> LocalDirectory:
-    """A VM's directory here on the frontend. Raises BadInput for a path outside of the datastores."""
-    return LocalDirectory(path, call.config.datastore_location, call.log if call.runner.dry_run else None)
+    """A VM's directory here on the frontend. Raises BadInput for a path outside of the datastores.
+
+    With ONE_LOCATION set, the frontend's own datastores lie below it, whatever the hosts call theirs (contract 7.1).
+    """
+    root, base = call.config.datastore_location, os.environ.get("ONE_LOCATION", "").rstrip("/")
+    if base and not root.startswith(f"{base}/") and path.startswith(f"{root}/"):
+        here = f"{base}/var/datastores"
+        root, path = here, here + path[len(root) :]
+    return LocalDirectory(path, root, call.log if call.runner.dry_run else None)
