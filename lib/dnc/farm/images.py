@@ -55,8 +55,8 @@ def rest(farm: Sessions, plan: Plan, spec: ResourceSpec) -> None:
 def clone(farm: Sessions, source: ResourceName, name: ResourceName, data_bytes: int) -> Plan:
     """An image from an image, on the same members, by a snapshot of each replica: its cost is independent of size.
 
-    On ZFS the source cannot be removed before the clone (its snapshot is the clone's origin); on LVM both are
-    independent. Raises NotFound, Busy, Unsafe, Conflict.
+    Source and clone can be removed in any order: on ZFS the clone takes over what they share, on LVM they share
+    nothing that matters. Raises NotFound, Busy, Unsafe, Conflict.
     """
     image = locate(farm, source, None)
     if image is None:
