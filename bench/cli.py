@@ -40,8 +40,8 @@ PARTS = (
     Part("imports", "imports of each driver action over bare Python", imports.measure, repeat=7),
     Part("counts", "sessions, questions, processes of actions, simulated farm", counts.measure, repeat=1),
     Part("clone", "driver time of TM clone against the raw commands", clones.against_raw, repeat=3, needs_lab=True),
-    Part("size", "clone time against image size", clones.against_size, repeat=3, needs_lab=True),
     Part("import", "import throughput against dd", throughput.measure, repeat=1, needs_lab=True),
+    Part("size", "clone time against image size", clones.against_size, repeat=2, needs_lab=True),
 )
 
 ONLY_HELP = f"Only this part; may be given again. {'; '.join(f'{part.name}: {part.about}' for part in PARTS)}."
