@@ -1,6 +1,6 @@
 """The process behind a simulated farm: makes the hosts, and in each host serves sessions as sshd would.
 
-Started by farm.py as root with one JSON document on stdin; everything ends when it, or the process that started it, ends.
+Started by farm.py as root with one JSON document on stdin; all ends when it, or its starter, ends.
 """
 
 from __future__ import annotations

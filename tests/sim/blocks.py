@@ -108,7 +108,7 @@ def total(runs: list[list[int]]) -> int:
 
 
 def copy_runs(source: str, target: str, runs: list[list[int]], size: int) -> None:
-    """Copy blocks of 4 KiB from source to target, within the first `size` bytes; holes stay holes where both have one."""
+    """Copy blocks of 4 KiB from source to target, up to `size` bytes; holes that both have stay holes."""
     if not runs:
         return
     with open(source, "rb") as origin:
@@ -121,7 +121,7 @@ def copy_runs(source: str, target: str, runs: list[list[int]], size: int) -> Non
 
 
 def _copy_run(source: int, target: int, start: int, stop: int) -> None:
-    wanted = _union([pair for pair in _within(source, start, stop)], [pair for pair in _within(target, start, stop)])
+    wanted = _union(list(_within(source, start, stop)), list(_within(target, start, stop)))
     for begin, end in wanted:
         position = max(begin, start)
         while position < min(end, stop):

@@ -54,7 +54,7 @@ def _two_primaries(world: World, host: str, resource: dict) -> None:
 
 
 def check_data(world: World) -> list[str]:
-    """Connected, UpToDate on both, nothing out of sync: the data must be equal. Compares everything, so only at the end of a test."""
+    """Connected, UpToDate on both, nothing out of sync: so equal data. Slow: only at the end of a test."""
     found = []
     for host in world.state["hosts"]:
         for resource in kernel.resources(world, host).values():
@@ -67,6 +67,7 @@ def check_data(world: World) -> list[str]:
                 )
                 if runs:
                     found.append(
-                        f"{resource['name']}: {host} and {peer[0]} differ in {blocks.total(runs)} blocks, yet say UpToDate"
+                        f"{resource['name']}: {host} and {peer[0]} differ in {blocks.total(runs)} blocks, yet say "
+                        f"UpToDate"
                     )
     return found

@@ -21,17 +21,23 @@ HOST_WORDS = {
 }
 OPTIONS = {"8.4": {"cpu-mask", "on-no-data-accessible"}, "9": {
     "cpu-mask", "on-no-data-accessible", "auto-promote", "quorum", "on-no-quorum", "on-suspended-primary-outdated",
-    "quorum-minimum-redundancy", "peer-ack-window", "peer-ack-delay", "auto-promote-timeout", "max-io-depth", "twopc-timeout",
+    "quorum-minimum-redundancy", "peer-ack-window", "peer-ack-delay", "auto-promote-timeout", "max-io-depth",
+    "twopc-timeout",
 }}  # fmt: skip
 NET = {
-    "protocol", "timeout", "max-epoch-size", "connect-int", "ping-int", "sndbuf-size", "rcvbuf-size", "ko-count", "allow-two-primaries",
-    "cram-hmac-alg", "shared-secret", "after-sb-0pri", "after-sb-1pri", "after-sb-2pri", "always-asbp", "rr-conflict", "ping-timeout",
-    "data-integrity-alg", "tcp-cork", "on-congestion", "congestion-fill", "congestion-extents", "csums-alg", "csums-after-crash-only",
+    "protocol", "timeout", "max-epoch-size", "connect-int", "ping-int", "sndbuf-size", "rcvbuf-size", "ko-count",
+    "allow-two-primaries",
+    "cram-hmac-alg", "shared-secret", "after-sb-0pri", "after-sb-1pri", "after-sb-2pri", "always-asbp", "rr-conflict",
+    "ping-timeout",
+    "data-integrity-alg", "tcp-cork", "on-congestion", "congestion-fill", "congestion-extents", "csums-alg",
+    "csums-after-crash-only",
     "verify-alg", "use-rle", "socket-check-timeout", "max-buffers",
 }  # fmt: skip
 DISK = {
-    "on-io-error", "fencing", "disk-barrier", "disk-flushes", "disk-drain", "md-flushes", "resync-rate", "resync-after", "al-extents",
-    "al-updates", "discard-zeroes-if-aligned", "disable-write-same", "c-plan-ahead", "c-delay-target", "c-fill-target", "c-max-rate",
+    "on-io-error", "fencing", "disk-barrier", "disk-flushes", "disk-drain", "md-flushes", "resync-rate",
+    "resync-after", "al-extents",
+    "al-updates", "discard-zeroes-if-aligned", "disable-write-same", "c-plan-ahead", "c-delay-target", "c-fill-target",
+    "c-max-rate",
     "c-min-rate", "disk-timeout", "read-balancing", "rs-discard-granularity", "size", "max-bio-bvecs",
 }  # fmt: skip
 
@@ -104,7 +110,8 @@ class Config:
         self.common: dict[str, dict[str, str]] = {"net": {}, "disk": {}, "options": {}}
         self.everything: dict[str, dict[str, Any]] = {}
         self._used: dict[str, str] = {}
-        files = [f"{directory}/global_common.conf", *sorted(f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(".res"))]
+        files = [f"{directory}/global_common.conf",
+            *sorted(f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(".res"))]
         for path in files:
             if os.path.exists(path):
                 with open(path, encoding="utf-8", errors="replace") as file:

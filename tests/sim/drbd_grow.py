@@ -1,4 +1,4 @@
-"""drbdadm resize: grows only where both ends have room and one is Primary; otherwise it says nothing and does nothing."""
+"""drbdadm resize: grows only where both ends have room and one is Primary; else it silently does nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def resize(world: World, found: dict[str, Any], options: dict) -> tuple[int, str
     minor, clean = found["minor"], "assume-clean" in options
     if found["role"] != "Primary" and not (peer and peer[1]["role"] == "Primary"):
         raise Refused(10, f"{minor}: Failure: (131) Need one Primary node to resize.\n"
-                      f"Command 'drbdsetup-84 resize {minor}{' --assume-clean' if clean else ''}' terminated with exit code 10")  # fmt: skip
+                      f"Command 'drbdsetup-84 resize {minor}{' --assume-clean' if clean else ''}' terminated with "
+                      f"exit code 10")  # fmt: skip
     if peer is None:
         return 0, "", ""
     ends = [(world.host, found), peer]

@@ -33,9 +33,12 @@ def make(world: World, name: str, minor: int) -> Resource:
         if other["minor"] == minor:
             raise Refused(10, f"{minor}: Failure: (161) Minor or volume exists already (delete it first)")
     made = {
-        "name": name, "minor": minor, "backing": "", "local": "", "peer": "", "peer_host": "", "net": {}, "role": "Secondary",
-        "disk": "Diskless", "conn": "StandAlone", "uuids": [0, 0, 0, 0], "crashed": False, "oos": [], "al": [], "kib": 0,
-        "stat": {"ns": 0, "nr": 0, "dw": 0, "dr": 0, "al": 0}, "pending": False, "discard": False, "stamp": None, "sync": None,
+        "name": name, "minor": minor, "backing": "", "local": "", "peer": "", "peer_host": "", "net": {},
+        "role": "Secondary",
+        "disk": "Diskless", "conn": "StandAlone", "uuids": [0, 0, 0, 0], "crashed": False, "oos": [], "al": [],
+        "kib": 0,
+        "stat": {"ns": 0, "nr": 0, "dw": 0, "dr": 0, "al": 0}, "pending": False, "discard": False, "stamp": None,
+        "sync": None,
         "device_uuid": "",
     }  # fmt: skip
     resources(world)[name] = made
@@ -132,10 +135,12 @@ def persist(world: World, resource: Resource, host: str = "") -> None:
     flags = {
         "consistent": rank > RANK.index("Inconsistent"), "uptodate": rank > RANK.index("Outdated"),
         "primary": resource["role"] == "Primary", "connected": resource["conn"] in CONNECTED, "full_sync": False,
-        "peer_outdated": bool(peer and peer[1]["disk"] in ("Inconsistent", "Outdated")), "crashed_primary": resource["crashed"],
+        "peer_outdated": bool(peer and peer[1]["disk"] in ("Inconsistent", "Outdated")),
+        "crashed_primary": resource["crashed"],
     }  # fmt: skip
     drbd_meta.write(volume(world, resource, host), {
-        "uuids": resource["uuids"], "flags": flags, "la_kib": resource["kib"], "al": resource["al"], "oos": resource["oos"],
+        "uuids": resource["uuids"], "flags": flags, "la_kib": resource["kib"], "al": resource["al"],
+        "oos": resource["oos"],
         "device_uuid": resource["device_uuid"], "clean": resource["role"] != "Primary",
     }, host or world.host)  # fmt: skip
 

@@ -25,7 +25,7 @@ End = tuple  # (host, Resource)
 
 
 def settle(world: World) -> None:
-    """Bring the whole farm to rest: writes are replicated, ends that can meet are connected, resyncs go on, files show it."""
+    """Bring the farm to rest: writes replicated, ends that can meet connected, resyncs a step further, files told."""
     ends = [
         (host, found)
         for host in world.state["hosts"]
@@ -121,7 +121,7 @@ def give_up(world: World, one: End, other: End) -> None:
 
 
 def compare(a: Resource, b: Resource) -> int:
-    """drbd_uuid_compare: 0 equal, 1/2 `a` is the source (2: of everything), -1/-2 the target, 100 split brain, 1000 unrelated."""
+    """drbd_uuid_compare: 0 equal, 1/2 `a` is source (2: of all), -1/-2 target, 100 split brain, 1000 unrelated."""
     mine, theirs = [uuid & ~1 for uuid in a["uuids"]], [uuid & ~1 for uuid in b["uuids"]]
     fresh = (drbd_meta.JUST_CREATED, 0)
     if mine[0] in fresh and theirs[0] in fresh:

@@ -1,4 +1,4 @@
-"""DRBD's internal metadata, kept in the volume's own last bytes: so clones, copies and growth treat it as on a real disk.
+"""DRBD's internal metadata, kept in the volume's own last bytes: clones, copies and growth treat it as on a disk.
 
 The super block is in the last 4 KiB; the rest (bitmap, activity log) is told in JSON where the metadata area begins.
 """
@@ -64,7 +64,7 @@ def read(path: str) -> dict[str, Any] | None:
 
 
 def write(path: str, metadata: dict[str, Any], owner: str) -> None:
-    """Write metadata at the end of the volume. owner: host, which makes the areas of two members differ as real ones do."""
+    """Write metadata at the end of the volume. owner: the host; members' areas differ as real ones do."""
     text = json.dumps({**metadata, "owner": owner}).encode()
     start = data_kib(path) * 1024
     with open(path, "r+b") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from sim import blocks
 from sim.drbd_kernel import CONNECTED, Resource, connected_peer, resources
 from sim.world import World
@@ -40,8 +39,10 @@ def proc_drbd(world: World, host: str) -> str:
         protocol = "C" if resource["conn"] != "StandAlone" else " "
         stat = resource["stat"]
         text += (
-            f"{minor:2d}: cs:{resource['conn']} ro:{resource['role']}/{role} ds:{resource['disk']}/{disk} {protocol} r-----\n"
-            f"    ns:{stat['ns']} nr:{stat['nr']} dw:{stat['dw']} dr:{stat['dr']} al:{stat['al']} bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:d "
+            f"{minor:2d}: cs:{resource['conn']} ro:{resource['role']}/{role} ds:{resource['disk']}/{disk} {protocol} "
+            f"r-----\n"
+            f"    ns:{stat['ns']} nr:{stat['nr']} dw:{stat['dw']} dr:{stat['dr']} al:{stat['al']} bm:0 lo:0 pe:0 ua:0 "
+            f"ap:0 ep:1 wo:d "
             f"oos:{out_of_sync_kib(resource)}\n"
         )
         if resource["conn"] in ("SyncSource", "SyncTarget"):
@@ -68,7 +69,8 @@ def status(world: World, resource: Resource, verbose: bool = False) -> str:
     if verbose:
         lines += [
             "    write-ordering:drain", f"  volume:0 minor:{resource['minor']} disk:{resource['disk']}",
-            f"      size:{resource['kib']} read:{stat['dr']} written:{stat['dw']} al-writes:{stat['al']} bm-writes:0 upper-pending:0",
+            f"      size:{resource['kib']} read:{stat['dr']} written:{stat['dw']} al-writes:{stat['al']} bm-writes:0 "
+            f"upper-pending:0",
             "      lower-pending:0 al-suspended:no blocked:no",
         ]  # fmt: skip
     else:
@@ -82,7 +84,8 @@ def status(world: World, resource: Resource, verbose: bool = False) -> str:
             lines += [
                 f"  peer connection:Connected role:{role} congested:no",
                 f"    volume:0 replication:{replication} peer-disk:{disk}{done} resync-suspended:no",
-                f"        received:{stat['nr']} sent:{stat['ns']} out-of-sync:{out_of_sync_kib(resource)} pending:0 unacked:0",
+                f"        received:{stat['nr']} sent:{stat['ns']} out-of-sync:{out_of_sync_kib(resource)} pending:0 "
+                f"unacked:0",
             ]
         else:
             lines += [f"  peer role:{role}", f"    replication:{replication} peer-disk:{disk}{done}"]
@@ -126,7 +129,8 @@ def show(resource: Resource) -> str:
     return (
         f"resource {resource['name']} {{\n    options {{\n    }}\n    net {{\n{net}    }}\n{remote}    _this_host {{\n"
         + (f"        address\t\t\tipv4 {resource['local']};\n" if resource["local"] else "")
-        + f'        volume 0 {{\n            device\t\t\tminor {resource["minor"]};\n            disk\t\t\t"{resource["backing"]}";\n'
+        + f"        volume 0 {{\n            device\t\t\tminor {resource['minor']};\n"
+        + f"            disk\t\t\t\"{resource['backing']}\";\n"
         "            meta-disk\t\t\tinternal;\n        }\n    }\n}\n"
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from sim import drbd_kernel as kernel
-from sim import drbd_link, drbd_meta, drbd_text
+from sim import drbd_link, drbd_meta
 from sim.drbd_conf import CONF_ERROR, Config
+from sim.drbdadm_ask import dump, minor_of, own_section, pair, running, shell, show_gi, status
 from sim.fake import is_privileged
 from sim.world import Refused, World
 
@@ -14,10 +15,11 @@ TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    Action = Callable[[World, Config, str, Options], tuple[int, str, str]]
+    Action = Callable[[World, Config, str, dict[str, str]], tuple[int, str, str]]
 
 VERSION = (
-    "DRBDADM_BUILDTAG=GIT-hash:\\ 409097fe02187f83790b88ac3e0d94f3c167adab\\ reproducible\\ build\\,\\ 2024-07-17\\ 17:22:06\n"
+    "DRBDADM_BUILDTAG=GIT-hash:\\ 409097fe02187f83790b88ac3e0d94f3c167adab"
+    "\\ reproducible\\ build\\,\\ 2024-07-17\\ 17:22:06\n"
     "DRBDADM_API_VERSION=1\nDRBD_KERNEL_VERSION_CODE=0x08040b\nDRBDADM_VERSION_CODE=0x091600\nDRBDADM_VERSION=9.22.0\n"
 )
 Options = dict
@@ -34,6 +36,8 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
             return 1, "", "drbdadm: USAGE: drbdadm COMMAND [OPTION...] {all|RESOURCE...}\n"
         command, names = words[0], words[1:]
         config = Config("/etc/drbd.d", world.host, world.state["drbd"])
+        if not config.everything:
+            return 1, "", "no resources defined!\n"
         if command == "sh-resources":
             return 0, " ".join(sorted(config.resources)) + "\n", ""
         if command not in ACTIONS:
@@ -65,7 +69,8 @@ def _parse(words: list[str]) -> tuple[Options, list[str]]:
 
 def _each(world: World, config: Config, command: str, names: list[str], options: Options) -> tuple[int, str, str]:
     every = not names or names == ["all"]
-    if every and command not in ("status", "up", "down", "adjust", "dump", "role", "cstate", "dstate", "primary", "secondary",
+    if every and command not in ("status", "up", "down", "adjust", "dump", "role", "cstate", "dstate", "primary",
+        "secondary",
                                  "connect", "disconnect", "attach", "detach", "wait-connect"):  # fmt: skip
         return 1, "", f"drbdadm: missing resource argument to '{command}'\n"
     worst, out, err = 0, "", ""
@@ -87,28 +92,6 @@ def _each(world: World, config: Config, command: str, names: list[str], options:
     return worst, out, err
 
 
-def _running(world: World, name: str, command: str) -> dict[str, Any]:
-    found = kernel.resources(world).get(name)
-    if found is None:
-        raise Refused(
-            10, f"{name}: No such resource\nCommand 'drbdsetup-84 {command} {name}' terminated with exit code 10"
-        )
-    return found
-
-
-def _minor(world: World, config: Config, name: str, command: str) -> dict[str, Any]:
-    found = kernel.resources(world).get(name)
-    if found is None:
-        minor = _own(config, name)["minor"]
-        raise Refused(10, f"{minor}: Failure: (127) Device minor not allocated\nadditional info from kernel:\nunknown minor\n"
-                      f"Command 'drbdsetup-84 {command} {minor}' terminated with exit code 10")  # fmt: skip
-    return found
-
-
-def _own(config: Config, name: str) -> dict[str, Any]:
-    return config.resources[name]["hosts"][config.host]
-
-
 def _ends(config: Config, name: str) -> tuple[str, str, str, dict[str, str]]:
     """(own endpoint, peer's endpoint, peer's host, net options)"""
     found = config.resources[name]
@@ -122,15 +105,17 @@ def _ends(config: Config, name: str) -> tuple[str, str, str, dict[str, str]]:
 
 
 def up(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
-    own, name = _own(config, full), full
+    own, name = own_section(config, full), full
     minor, backing = own["minor"], own["backing"]
     local, peer, peer_host, net = _ends(config, name)
     if "dry-run" in options:
         return (
             0,
             (
-                f"drbdsetup-84 new-resource {name}\ndrbdsetup-84 new-minor {name} {minor} 0\ndrbdmeta {minor} v08 {backing} internal apply-al\n"
-                f"drbdsetup-84 attach {minor} {backing} {backing} internal\ndrbdsetup-84 connect {name} ipv4:{local} ipv4:{peer} --protocol=C\n"
+                f"drbdsetup-84 new-resource {name}\ndrbdsetup-84 new-minor {name} {minor} 0\ndrbdmeta {minor} v08 "
+                f"{backing} internal apply-al\n"
+                f"drbdsetup-84 attach {minor} {backing} {backing} internal\ndrbdsetup-84 connect {name} ipv4:{local} "
+                f"ipv4:{peer} --protocol=C\n"
             ),
             "",
         )
@@ -159,7 +144,7 @@ def _attach(world: World, found: dict[str, Any], backing: str, apply_al: str) ->
 
 
 def adjust(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
-    own = _own(config, full)
+    own = own_section(config, full)
     local, peer, peer_host, net = _ends(config, full)
     found = kernel.resources(world).get(full)
     if found is None:
@@ -186,7 +171,8 @@ def down(world: World, _config: Config, full: str, options: Options) -> tuple[in
     if found is None:
         return 0, "", ""
     kernel.demote(world, found, (
-        f"{full}: State change failed: (-12) Device is held open by someone\nadditional info from kernel:\nfailed to demote\n"
+        f"{full}: State change failed: (-12) Device is held open by someone\nadditional info from kernel:\nfailed to "
+        f"demote\n"
         f"Command 'drbdsetup-84 down {full}' terminated with exit code 11"
     ))  # fmt: skip
     kernel.remove(world, found)
@@ -194,7 +180,7 @@ def down(world: World, _config: Config, full: str, options: Options) -> tuple[in
 
 
 def attach(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    own = _own(config, full)
+    own = own_section(config, full)
     found = kernel.resources(world).get(full) or kernel.make(world, full, own["minor"])
     if found["disk"] != "Diskless":
         raise Refused(10, f"{own['minor']}: Failure: (124) Device is attached to a disk (use detach first)\n"
@@ -204,7 +190,7 @@ def attach(world: World, config: Config, full: str, _options: Options) -> tuple[
 
 
 def detach(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    found = _minor(world, config, full, "detach")
+    found = minor_of(world, config, full, "detach")
     peer = kernel.connected_peer(world, world.host, found)
     if found["role"] == "Primary" and not (peer and peer[1]["disk"] == "UpToDate"):
         raise Refused(17, f"{found['minor']}: State change failed: (-2) Need access to UpToDate data\n"
@@ -214,11 +200,12 @@ def detach(world: World, config: Config, full: str, _options: Options) -> tuple[
 
 
 def connect(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
-    found = _running(world, full, "connect")
+    found = running(world, full, "connect")
     local, peer, peer_host, net = _ends(config, full)
     if found["conn"] != "StandAlone":
         raise Refused(10, f"{full}: Failure: (125) Device has a net-config (use disconnect first)\n"
-                      f"Command 'drbdsetup-84 connect {full} ipv4:{local} ipv4:{peer} --protocol=C' terminated with exit code 10")  # fmt: skip
+                      f"Command 'drbdsetup-84 connect {full} ipv4:{local} ipv4:{peer} --protocol=C' terminated with "
+                      f"exit code 10")  # fmt: skip
     kernel.connect(world, found, local, peer, peer_host, net)
     found["discard"] = "discard-my-data" in options
     return 0, "", ""
@@ -228,19 +215,20 @@ def disconnect(world: World, config: Config, full: str, _options: Options) -> tu
     found = kernel.resources(world).get(full)
     local, peer, _host, _net = _ends(config, full)
     if found is None or found["conn"] == "StandAlone":
-        raise Refused(10, "??: Failure: (162) Invalid configuration request\nadditional info from kernel:\nunknown connection\n"
-                      f"Command 'drbdsetup-84 disconnect ipv4:{local} ipv4:{peer}' terminated with exit code 10")  # fmt: skip
+        raise Refused(10, "??: Failure: (162) Invalid configuration request\nadditional info from kernel:\nunknown "
+                          "connection\n"
+                      f"Command 'drbdsetup-84 disconnect ipv4:{local} ipv4:{peer}' terminated with exit code 10")
     kernel.disconnect(world, world.host, found)
     return 0, "", ""
 
 
 def primary(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
-    kernel.promote(world, _minor(world, config, full, "primary"), "force" in options)
+    kernel.promote(world, minor_of(world, config, full, "primary"), "force" in options)
     return 0, "", ""
 
 
 def secondary(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    found = _minor(world, config, full, "secondary")
+    found = minor_of(world, config, full, "secondary")
     kernel.demote(world, found, (
         f"{found['minor']}: State change failed: (-12) Device is held open by someone\n"
         f"Command 'drbdsetup-84 secondary {found['minor']}' terminated with exit code 11"
@@ -251,24 +239,12 @@ def secondary(world: World, config: Config, full: str, _options: Options) -> tup
 def create_md(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
     from sim.drbdmeta import create
 
-    own = _own(config, full)
-    command = f"Command 'drbdmeta {own['minor']} v08 {own['backing']} internal create-md --force' terminated with exit code 20"
+    own = own_section(config, full)
+    meta = f"drbdmeta {own['minor']} v08 {own['backing']} internal create-md --force"
     try:
         return create(world, own["minor"], own["backing"])
     except Refused as refusal:
-        raise Refused(20, f"{refusal.text}\n{command}")
-
-
-def status(world: World, _config: Config, full: str, options: Options) -> tuple[int, str, str]:
-    found = _running(world, full, "status")
-    return 0, drbd_text.status(world, found, "verbose" in options or "statistics" in options), ""
-
-
-def _pair(which: str) -> Action:
-    def ask(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-        return 0, drbd_text.pairs(world, _minor(world, config, full, which))[which] + "\n", ""
-
-    return ask
+        raise Refused(20, f"{refusal.text}\nCommand '{meta}' terminated with exit code 20")
 
 
 def net_options(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
@@ -279,14 +255,16 @@ def net_options(world: World, config: Config, full: str, options: Options) -> tu
     if found is None or found["conn"] == "StandAlone":
         raise Refused(
             10,
-            f"??: Failure: (162) Invalid configuration request\nadditional info from kernel:\nunknown connection\n{failed}",
+            f"??: Failure: (162) Invalid configuration request\nadditional info from kernel:\nunknown "
+            f"connection\n{failed}",
         )
     other = kernel.connected_peer(world, world.host, found)
     two = found["role"] == "Primary" and other is not None and other[1]["role"] == "Primary"
     if options.get("allow-two-primaries") == "no" and two:
         raise Refused(
             10,
-            f"{full}: Failure: (164) Can not clear allow_two_primaries as long as there a primaries on both sides\n{failed}",
+            f"{full}: Failure: (164) Can not clear allow_two_primaries as long as there a primaries on both "
+            f"sides\n{failed}",
         )
     found["net"].update({key: value for key, value in options.items() if key not in ("dry-run",)})
     return 0, "", ""
@@ -294,12 +272,13 @@ def net_options(world: World, config: Config, full: str, options: Options) -> tu
 
 def new_current_uuid(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
     name = full.split("/")[0]
-    found = _minor(world, config, name, "new-current-uuid")
+    found = minor_of(world, config, name, "new-current-uuid")
     clear = "clear-bitmap" in options
     peer = kernel.connected_peer(world, world.host, found)
     just_created = found["uuids"][0] == drbd_meta.JUST_CREATED
     if not (found["conn"] == "Connected" and just_created and clear and peer) and found["conn"] != "StandAlone":
-        raise Refused(10, f"{found['minor']}: Failure: (151) Need to be StandAlone\nCommand 'drbdsetup-84 new-current-uuid {found['minor']}"
+        raise Refused(10, f"{found['minor']}: Failure: (151) Need to be StandAlone\nCommand 'drbdsetup-84 "
+                          f"new-current-uuid {found['minor']}"
                       f"{' --clear-bitmap' if clear else ''}' terminated with exit code 10")  # fmt: skip
     kernel.new_generation(found)
     if clear:
@@ -316,7 +295,7 @@ def new_current_uuid(world: World, config: Config, full: str, options: Options) 
 
 
 def invalidate(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    found = _minor(world, config, full, "invalidate")
+    found = minor_of(world, config, full, "invalidate")
     peer = kernel.connected_peer(world, world.host, found)
     if peer is None or found["role"] == "Primary" or peer[1]["disk"] != "UpToDate":
         raise Refused(17, f"{found['minor']}: State change failed: (-2) Need access to UpToDate data\n"
@@ -328,9 +307,10 @@ def invalidate(world: World, config: Config, full: str, _options: Options) -> tu
 def verify(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
     from sim import blocks
 
-    found = _minor(world, config, full, "verify")
+    found = minor_of(world, config, full, "verify")
     if not (found["net"].get("verify-alg") or config.common["net"].get("verify-alg")):
-        raise Refused(11, f"{found['minor']}: State change failed: (-14) Need a verify algorithm to start online verify\n"
+        raise Refused(11, f"{found['minor']}: State change failed: (-14) Need a verify algorithm to start online "
+                          f"verify\n"
                       f"Command 'drbdsetup-84 verify {found['minor']}' terminated with exit code 11")  # fmt: skip
     peer = kernel.connected_peer(world, world.host, found)
     if peer is None:
@@ -345,41 +325,13 @@ def verify(world: World, config: Config, full: str, _options: Options) -> tuple[
 def resize(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
     from sim.drbd_grow import resize as grow
 
-    return grow(world, _minor(world, config, full, "resize"), options)
-
-
-def show_gi(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    metadata = drbd_meta.read(os.path.realpath(_own(config, full)["backing"]))
-    if metadata is None:
-        raise Refused(255, "No valid meta data found")
-    return 0, drbd_meta.line(metadata) + "\n", ""
+    return grow(world, minor_of(world, config, full, "resize"), options)
 
 
 def wait_connect(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    _minor(world, config, full, "wait-connect")
+    minor_of(world, config, full, "wait-connect")
     drbd_link.settle(world)
     return 0, "", ""
-
-
-def dump(_world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    found = config.resources[full]
-    text = f"# resource {full} on {config.host}: not ignored, not stacked\n# defined at /etc/{found['place']}\nresource {full} {{\n"
-    for host, own in found["hosts"].items():
-        text += (
-            f"    on {host} {{\n        device           /dev/drbd{own['minor']} minor {own['minor']};\n"
-            f"        disk             {own['backing']};\n        meta-disk        internal;\n"
-            f"        address          ipv4 {own['endpoint']};\n    }}\n"
-        )
-    return 0, text + "}\n\n", ""
-
-
-def _shell(which: str) -> Action:
-    def ask(_world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-        own = _own(config, full)
-        answer = {"sh-dev": f"/dev/drbd{own['minor']}", "sh-minor": str(own["minor"]), "sh-ll-dev": own["backing"]}
-        return 0, answer[which] + "\n", ""
-
-    return ask
 
 
 def nothing(_world: World, _config: Config, _full: str, _options: Options) -> tuple[int, str, str]:
@@ -387,11 +339,14 @@ def nothing(_world: World, _config: Config, _full: str, _options: Options) -> tu
 
 
 ACTIONS: dict[str, Action] = {
-    "up": up, "down": down, "adjust": adjust, "attach": attach, "detach": detach, "connect": connect, "disconnect": disconnect,
-    "primary": primary, "secondary": secondary, "create-md": create_md, "status": status, "role": _pair("role"),
-    "cstate": _pair("cstate"), "dstate": _pair("dstate"), "net-options": net_options, "new-current-uuid": new_current_uuid,
+    "up": up, "down": down, "adjust": adjust, "attach": attach, "detach": detach, "connect": connect,
+    "disconnect": disconnect,
+    "primary": primary, "secondary": secondary, "create-md": create_md, "status": status, "role": pair("role"),
+    "cstate": pair("cstate"), "dstate": pair("dstate"), "net-options": net_options,
+    "new-current-uuid": new_current_uuid,
     "invalidate": invalidate, "verify": verify, "resize": resize, "get-gi": show_gi, "show-gi": show_gi, "dump": dump,
-    "wait-connect": wait_connect, "sh-dev": _shell("sh-dev"), "sh-minor": _shell("sh-minor"), "sh-ll-dev": _shell("sh-ll-dev"),
+    "wait-connect": wait_connect, "sh-dev": shell("sh-dev"), "sh-minor": shell("sh-minor"),
+    "sh-ll-dev": shell("sh-ll-dev"),
     "apply-al": nothing, "suspend-io": nothing, "resume-io": nothing, "pause-sync": nothing, "resume-sync": nothing,
 }  # fmt: skip
 __all__ = ["CONF_ERROR", "run"]

@@ -97,7 +97,7 @@ def create(world: World, minor: int, backing: str) -> tuple[int, str, str]:
 
 
 def _set(world: World, backing: str, metadata: dict, text: str) -> tuple[int, str, str]:
-    """set-gi C:B:H1:H2[:flags]: a promise that nobody checks; on 8.4 the whole bitmap counts as out of sync afterwards."""
+    """set-gi C:B:H1:H2[:flags]: a promise that nobody checks; on 8.4 all counts as out of sync then."""
     fields = text.split(":")
     metadata["uuids"] = [int(field or "0", 16) for field in (fields + ["0"] * 4)[:4]]
     for flag, value in zip(drbd_meta.FLAGS, fields[4:]):
@@ -119,7 +119,8 @@ def _dump(metadata: dict, backing: str) -> tuple[int, str, str]:
         (
             f'# DRBD meta data dump\n\nversion "v08";\n\n# md_size_sect {area * 2}\n\nuuid {{\n    {uuids}\n'
             f"    flags 0x{sum(1 << i for i, flag in enumerate(drbd_meta.FLAGS) if metadata['flags'][flag]):08X};\n}}\n"
-            f"# al-extents 1237;\nla-size-sect {metadata['la_kib'] * 2};\nbm-byte-per-bit 4096;\ndevice-uuid 0x{metadata['device_uuid']};\n"
+            f"# al-extents 1237;\nla-size-sect {metadata['la_kib'] * 2};\nbm-byte-per-bit 4096;\ndevice-uuid "
+            f"0x{metadata['device_uuid']};\n"
             "la-peer-max-bio-size 1048576;\nal-stripes 1;\nal-stripe-size-4k 8;\n"
         ),
         "",

@@ -10,7 +10,8 @@ from sim.fake import is_privileged
 from sim.world import Refused, World
 
 USAGE = (
-    "\nUSAGE: drbdsetup command device arguments options\n\nDevice is usually /dev/drbdX or /dev/drbd/X.\n\nCommands are:\n"
+    "\nUSAGE: drbdsetup command device arguments options\n\nDevice is usually /dev/drbdX or /dev/drbd/X.\n\nCommands "
+    "are:\n"
     "    primary             secondary           attach              \n"
     "    disk-options        detach              connect             \n"
     "    net-options         disconnect          resize              \n"
@@ -41,7 +42,8 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
             return (
                 20,
                 "",
-                f"{names[0] if names else '??'}: Failure: (152) Permission denied. To perform this operation you need CAP_SYS_ADMIN\n",
+                f"{names[0] if names else '??'}: Failure: (152) Permission denied. To perform this operation you need "
+                f"CAP_SYS_ADMIN\n",
             )
         if command in ("status", "show", "events2") and "json" in options:
             return 20, USAGE, f"{command}: unrecognized option '--json'\n"
@@ -106,6 +108,7 @@ def _generation(world: World, names: list[str], _options: set) -> tuple[int, str
 
 
 QUESTIONS: dict = {
-    "status": _status, "show": _show, "events2": _events, "role": _pair("role"), "cstate": _pair("cstate"), "dstate": _pair("dstate"),
+    "status": _status, "show": _show, "events2": _events, "role": _pair("role"), "cstate": _pair("cstate"),
+    "dstate": _pair("dstate"),
     "get-gi": _generation, "show-gi": _generation,
 }  # fmt: skip

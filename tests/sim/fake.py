@@ -39,7 +39,8 @@ def main(tool: str) -> None:
     if err and not err.endswith("\n"):
         err += "\n"
     log_command(LIVE, {
-        "host": world.host, "argv": argv, "status": status, "err": err, "started": started, "seconds": time.time() - started,
+        "host": world.host, "argv": argv, "status": status, "err": err, "started": started,
+        "seconds": time.time() - started,
         "pid": os.getpid(), "privileged": is_privileged(),
     })  # fmt: skip
     _obey(world, faults, "after")

@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from sim import anchor, blocks, checks, drbd_link, power, world
 from sim import drbd_kernel as kernel
+from sim.faults import Faults
 from sim.namespace import CLIENT, write_program
 
 ONEADMIN = 9869
@@ -44,11 +44,12 @@ class Adapter(NamedTuple):
     environment: dict[str, str] = {}
 
 
-class SimFarm:
+class SimFarm(Faults):
     """Simulated hosts; see README.md. Needs root. directory: for the ssh wrapper, made if absent."""
 
     def __init__(
-        self, directory: str | os.PathLike[str], hosts: Sequence[str] = ("node1", "node2", "node3"), *, pool_bytes: int = 64 * GIB,
+        self, directory: str | os.PathLike[str], hosts: Sequence[str] = ("node1", "node2", "node3"), *,
+        pool_bytes: int = 64 * GIB,
         user: str = "oneadmin", drbd: str = "8.4",
     ) -> None:  # fmt: skip
         self.hosts = tuple(hosts)
@@ -144,8 +145,10 @@ class SimFarm:
     @staticmethod
     def _empty(home: str) -> None:
         links = [f"dev/{name}" for name in os.listdir(f"{home}/dev") if name.startswith("drbd") and name != "drbd"]
-        for place in ("dev/zvol", "dev/vg0", "dev/mapper", "dev/drbd/by-res", "sysblock", "volumes", *(f"files{path}" for path in EMPTIED)):
-            links += [f"{place}/{name}" for name in os.listdir(f"{home}/{place}") if name not in ("global_common.conf", "datastores")]
+        for place in ("dev/zvol", "dev/vg0", "dev/mapper", "dev/drbd/by-res", "sysblock", "volumes",
+            *(f"files{path}" for path in EMPTIED)):
+            links += [f"{place}/{name}" for name in os.listdir(f"{home}/{place}") if name not in ("global_common.conf",
+                "datastores")]
         datastores = "files/var/lib/one/datastores"
         links += [f"{datastores}/{name}" for name in os.listdir(f"{home}/{datastores}")]
         for name in (*links, "off", "refuse"):
@@ -159,10 +162,6 @@ class SimFarm:
     def adapter(self) -> Adapter:
         """For the stand-in for oned."""
         return Adapter(self.hosts, Path(self.directory, "bin"))
-
-    def _world(self, host: str = "") -> world.World:
-        self._opened = world.World(self.live, host)
-        return self._opened
 
     # doing things on hosts
 
@@ -178,7 +177,7 @@ class SimFarm:
         return self.ssh(host, argv, user="root")
 
     def path(self, host: str, path: str) -> str:
-        """A host's own file as the test can open it: anything below /etc/drbd.d, /var/lib/one, /var/lib/dnc, /tmp, /dev …"""
+        """A host's own file as the test can open it: below /etc/drbd.d, /var/lib/one, /tmp, /dev and such."""
         return world.World(self.live).path(path, host)
 
     # looking
@@ -235,7 +234,7 @@ class SimFarm:
         return blocks.digest(self.volume_path(host, resource), size)
 
     def leftovers(self) -> list[str]:
-        """What is on the hosts beyond the infrastructure: volumes, resource files, kernel resources, domains, notes, links."""
+        """What is on the hosts beyond the infrastructure: volumes, resources, domains, files, links."""
         found = []
         with self._world().open() as state:
             for host in self.hosts:
@@ -260,150 +259,6 @@ class SimFarm:
                     if not shown.endswith(("global_common.conf", ".lock")) and not shown.startswith(KEPT):
                         names.append(f"file {shown}")
         return names
-
-    # faults
-
-    def inject(self, host: str, kind: str, *, n: int = 1, pattern: str = "", **more: Any) -> None:
-        with self._world(host).open():
-            self._opened.of()["inject"].append({"kind": kind, "wait": n, "pattern": pattern, **more})
-
-    def crash_at(self, host: str, n: int, when: str = "before", target: str = "agent", pattern: str = "") -> None:
-        """The n-th fake command on `host` (that contains `pattern`) kills its callers: "agent", "action" or "both"."""
-        self.inject(host, "crash", n=n, pattern=pattern, when=when, target=target)
-
-    def fail_at(
-        self,
-        host: str,
-        pattern: str,
-        status: int = 1,
-        stderr: str = "injected failure\n",
-        n: int = 1,
-        stays: bool = False,
-    ) -> None:
-        """The n-th command that contains `pattern` fails without doing anything; stays: and all after it."""
-        self.inject(host, "fail", n=n, pattern=pattern, status=status, stderr=stderr, stays=stays)
-
-    def delay(
-        self, host: str, pattern: str, seconds: float, when: str = "before", n: int = 1, stays: bool = False
-    ) -> None:
-        """The n-th command that contains `pattern` takes longer."""
-        self.inject(host, "delay", n=n, pattern=pattern, seconds=seconds, when=when, stays=stays)
-
-    def power_cut_at(self, host: str, n: int, when: str = "before", victim: str = "", pattern: str = "") -> None:
-        """At the n-th fake command on `host`, `victim` (that host, if not named) loses power."""
-        self.inject(host, "power", n=n, pattern=pattern, when=when, victim=victim or host)
-
-    def clear_faults(self) -> None:
-        with self._world().open() as state:
-            for host in self.hosts:
-                state["hosts"][host]["inject"] = []
-
-    def command_count(self, host: str) -> int:
-        """Fake commands that ran on a host so far."""
-        return int(self.state["hosts"][host]["count"])
-
-    def power_cut(self, host: str) -> None:
-        power.cut(world.World(self.live, host), host)
-
-    def power_on(self, host: str) -> None:
-        power.on(world.World(self.live, host), host)
-
-    def disconnect(self, *hosts: str) -> None:
-        """Cut the replication network of one host, or between two hosts."""
-        self._cut("-".join(sorted(hosts)), True)
-
-    def reconnect(self, *hosts: str) -> None:
-        self._cut("-".join(sorted(hosts)), False)
-
-    def _cut(self, link: str, cut: bool) -> None:
-        with self._world().open() as state:
-            state["cut"] = [other for other in state["cut"] if other != link] + ([link] if cut else [])
-            drbd_link.settle(self._opened)
-
-    def ssh_refuses(self, host: str, reason: str = "") -> None:
-        """ssh to the host fails: "No route to host", "Connection refused", "key", "denied"; "" heals it."""
-        path = f"{self.live}/hosts/{host}/refuse"
-        if reason:
-            with open(path, "w") as file:
-                file.write(reason)
-        elif os.path.exists(path):
-            os.unlink(path)
-
-    def fill_pool(self, host: str, pool: str, free: int = 0) -> None:
-        """Leave only `free` bytes in "tank" or in the thin pool "vg0/pool"."""
-        from sim import lvm, zfs_report
-
-        with self._world(host).open():
-            here = self._opened.of()
-            if pool.startswith("vg0"):
-                thin = here["lvm"]["vg0"]["volumes"]["pool"]
-                thin["reserved"] = 0
-                thin["reserved"] = max(0, thin["size"] - lvm.pool_used(self._opened, "vg0", "pool") - free)
-            else:
-                zpool = here["zfs"]["pools"]["tank"]
-                zpool["reserved"] = 0
-                zpool["reserved"] = max(0, zfs_report.available(self._opened, "tank") - free)
-
-    def empty_pool(self, host: str, pool: str) -> None:
-        """Undo fill_pool."""
-        with self._world(host).open():
-            here = self._opened.of()
-            (here["lvm"]["vg0"]["volumes"]["pool"] if pool.startswith("vg0") else here["zfs"]["pools"]["tank"])[
-                "reserved"
-            ] = 0
-
-    def remove_tool(self, host: str, tool: str) -> None:
-        self._move_tool(host, tool, "", ".removed")
-
-    def restore_tool(self, host: str, tool: str) -> None:
-        self._move_tool(host, tool, ".removed", "")
-
-    def _move_tool(self, host: str, tool: str, old: str, new: str) -> None:
-        root = f"/proc/{self._pids['hosts'][host]}/root"
-        for directory in ("/usr/sbin", "/usr/bin"):
-            if os.path.exists(f"{root}{directory}/{tool}{old}"):
-                os.rename(f"{root}{directory}/{tool}{old}", f"{root}{directory}/{tool}{new}")
-
-    def deny_sudo(self, host: str, denied: bool = True) -> None:
-        with self._world(host).open():
-            self._opened.of()["sudo"] = not denied
-
-    def unload_drbd(self, host: str) -> None:
-        """The module is not there, and cannot be loaded."""
-        with self._world(host).open():
-            self._opened.of()["drbd"].update(loaded=False, installed=False)
-            for resource in list(kernel.resources(self._opened, host).values()):
-                kernel.withdraw(self._opened, resource, host)
-            self._opened.of()["drbd"]["resources"] = {}
-            drbd_link.settle(self._opened)
-
-    def load_drbd(self, host: str) -> None:
-        with self._world(host).open():
-            self._opened.of()["drbd"].update(loaded=True, installed=True)
-            drbd_link.settle(self._opened)
-
-    def resync_ticks(self, ticks: int, stalled: bool = False) -> None:
-        """Resyncs take this many commands (0: none); stalled: they make no progress."""
-        with self._world().open() as state:
-            state["sync_ticks"], state["sync_stalled"] = ticks, stalled
-        self._ticking.clear()
-        if ticks:
-            self._ticking = threading.Event()
-            self._ticking.set()
-            threading.Thread(target=self._tick, args=(self._ticking,), daemon=True).start()
-
-    def _tick(self, ticking: threading.Event) -> None:
-        """A resync goes on also while nobody runs a tool."""
-        opened = world.World(self.live)
-        while ticking.is_set() and self._process is not None:
-            with opened.open():
-                drbd_link.settle(opened)
-            time.sleep(0.1)
-
-    @property
-    def resyncs(self) -> list[dict[str, Any]]:
-        """Every resync that DRBD began: resource, source, target, kib."""
-        return list(self.state.get("resyncs", []))
 
 
 def _packages() -> dict[str, str]:

@@ -12,11 +12,15 @@ from sim.world import Refused, World
 
 EXTENT = 4 << 20
 LONG = {
-    "--virtualsize": "V", "--thin": "T", "--snapshot": "s", "--name": "n", "--size": "L", "--extents": "l", "--yes": "y", "--force": "f",
-    "--quiet": "q", "--addtag": "+", "--deltag": "-", "--setactivationskip": "k", "--activate": "a", "--ignoreactivationskip": "K",
+    "--virtualsize": "V", "--thin": "T", "--snapshot": "s", "--name": "n", "--size": "L", "--extents": "l",
+    "--yes": "y", "--force": "f",
+    "--quiet": "q", "--addtag": "+", "--deltag": "-", "--setactivationskip": "k", "--activate": "a",
+    "--ignoreactivationskip": "K",
     "--wipesignatures": "W", "--zero": "Z", "--thinpool": "P", "--type": "t", "--options": "o", "--reportformat": "R",
-    "--units": "u", "--nosuffix": "N", "--noheadings": "H", "--separator": "S", "--all": "A", "--select": "E", "--errorwhenfull": "e",
-    "--permission": "p", "--resizefs": "r", "--fs": "F", "--monitor": "m", "--config": "C", "--readonly": "O", "--sort": "Q",
+    "--units": "u", "--nosuffix": "N", "--noheadings": "H", "--separator": "S", "--all": "A", "--select": "E",
+    "--errorwhenfull": "e",
+    "--permission": "p", "--resizefs": "r", "--fs": "F", "--monitor": "m", "--config": "C", "--readonly": "O",
+    "--sort": "Q",
     "--binary": "b", "--poolmetadatasize": "M", "--chunksize": "c", "--unquoted": "U", "--nameprefixes": "X",
 }  # fmt: skip
 WITH_VALUE = "VnLl+-kaWZPtoRuSEepFmCQMc"
@@ -183,12 +187,14 @@ def _thin(world: World, group: str, pool: str, letters: dict, tags: list[str]) -
     out, err = f'{remark}  Logical volume "{name}" created.\n', ""
     if everything > volumes[pool]["size"]:
         err = (
-            f"  WARNING: Sum of all thin volume sizes ({sizes.lvm_words(everything)}) exceeds the size of thin pool {group}/{pool}"
+            f"  WARNING: Sum of all thin volume sizes ({sizes.lvm_words(everything)}) exceeds the size of thin pool "
+            f"{group}/{pool}"
             f" and the size of whole volume group ({sizes.lvm_words(group_of(world, group)['size'])}).\n"
         )
         out = (
             "  WARNING: You have not turned on protection against thin pools running out of space.\n"
-            "  WARNING: Set activation/thin_pool_autoextend_threshold below 100 to trigger automatic extension of thin pools before "
+            "  WARNING: Set activation/thin_pool_autoextend_threshold below 100 to trigger automatic extension of "
+            "thin pools before "
             "they get full.\n"
         ) + out
     return 0, "" if "q" in letters else out, err
@@ -204,7 +210,8 @@ def _snapshot(world: World, target: str, letters: dict, tags: list[str]) -> tupl
     _room(world, group, volumes[origin]["pool"])
     skip = letters.get("k", "y") not in ("n", "no")
     blocks.copy(volume_file(world, group, origin), volume_file(world, group, name))
-    _new(world, group, name, kind="thin", size=volumes[origin]["size"], pool=volumes[origin]["pool"], origin=origin, tags=tags,
+    _new(world, group, name, kind="thin", size=volumes[origin]["size"], pool=volumes[origin]["pool"], origin=origin,
+        tags=tags,
          active=not skip, skip=skip)  # fmt: skip
     if not skip:
         publish(world, group, name)
@@ -219,7 +226,8 @@ def _plain(world: World, target: str, letters: dict, tags: list[str]) -> tuple[i
     if size > free:
         raise Refused(
             5,
-            f'  Volume group "{group}" has insufficient free space ({free // EXTENT} extents): {size // EXTENT} required.',
+            f'  Volume group "{group}" has insufficient free space ({free // EXTENT} extents): {size // EXTENT} '
+            f'required.',
         )
     name = pool or letters.get("n", "lvol1")
     _name_free(world, group, name)
@@ -300,7 +308,8 @@ def _lvextend(world: World, options: list[tuple[str, str]], names: list[str]) ->
     return (
         0,
         (
-            f"{remark}  Size of logical volume {group}/{name} changed from {sizes.lvm_words(old * EXTENT)} ({old} extents) to "
+            f"{remark}  Size of logical volume {group}/{name} changed from {sizes.lvm_words(old * EXTENT)} ({old} "
+            f"extents) to "
             f"{sizes.lvm_words(size)} ({new} extents).\n  Logical volume {group}/{name} successfully resized.\n"
         ),
         "",

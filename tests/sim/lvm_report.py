@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     Report = Callable[[World, list[tuple[str, str]], list[str]], tuple[int, str, str]]
 
 HEADS = {
-    "lv_name": "LV", "vg_name": "VG", "lv_attr": "Attr", "lv_size": "LSize", "pool_lv": "Pool", "origin": "Origin", "data_percent": "Data%",
-    "metadata_percent": "Meta%", "move_pv": "Move", "mirror_log": "Log", "copy_percent": "Cpy%Sync", "convert_lv": "Convert",
-    "lv_uuid": "LV UUID", "lv_tags": "LV Tags", "lv_path": "Path", "vg_size": "VSize", "vg_free": "VFree", "pv_count": "#PV",
+    "lv_name": "LV", "vg_name": "VG", "lv_attr": "Attr", "lv_size": "LSize", "pool_lv": "Pool", "origin": "Origin",
+    "data_percent": "Data%",
+    "metadata_percent": "Meta%", "move_pv": "Move", "mirror_log": "Log", "copy_percent": "Cpy%Sync",
+    "convert_lv": "Convert",
+    "lv_uuid": "LV UUID", "lv_tags": "LV Tags", "lv_path": "Path", "vg_size": "VSize", "vg_free": "VFree",
+    "pv_count": "#PV",
     "lv_count": "#LV", "snap_count": "#SN", "vg_attr": "Attr", "vg_uuid": "VG UUID", "vg_extent_size": "Ext",
     "vg_extent_count": "#Ext", "vg_free_count": "Free", "pv_name": "PV", "pv_fmt": "Fmt", "pv_attr": "Attr",
     "pv_size": "PSize", "pv_free": "PFree", "lv_time": "CTime", "lv_active": "Active", "lv_device_open": "DevOpen",
-    "lv_health_status": "Health", "lv_kernel_major": "KMaj", "lv_metadata_size": "MSize", "lv_full_name": "LV", "vg_tags": "VG Tags",
+    "lv_health_status": "Health", "lv_kernel_major": "KMaj", "lv_metadata_size": "MSize", "lv_full_name": "LV",
+    "vg_tags": "VG Tags",
     "lv_layout": "Layout", "lv_role": "Role", "lv_when_full": "WhenFull", "zero": "Zero",
 }  # fmt: skip
 SHORT = {
@@ -33,7 +37,10 @@ SHORT = {
 }
 SIZES = ("lv_size", "vg_size", "vg_free", "pv_size", "pv_free", "vg_extent_size", "lv_metadata_size")
 NUMBERS = (*SIZES, "data_percent", "metadata_percent", "copy_percent", "pv_count", "lv_count", "snap_count")
-LVS = "lv_name,vg_name,lv_attr,lv_size,pool_lv,origin,data_percent,metadata_percent,move_pv,mirror_log,copy_percent,convert_lv"
+LVS = (
+    "lv_name,vg_name,lv_attr,lv_size,pool_lv,origin,data_percent,metadata_percent,move_pv,mirror_log,copy_percent,"
+    "convert_lv"
+)
 
 
 def _lv(world: World, group: str, name: str) -> dict[str, object]:
@@ -58,15 +65,19 @@ def _lv(world: World, group: str, name: str) -> dict[str, object]:
             f"V{'w'}i-{'a' if volume['active'] else '-'}{'o' if opened else '-'}tz-{'k' if volume['skip'] else '-'}"
         )
     return {
-        "lv_name": name, "vg_name": group, "lv_attr": attributes, "lv_size": volume["size"], "pool_lv": volume.get("pool", ""),
+        "lv_name": name, "vg_name": group, "lv_attr": attributes, "lv_size": volume["size"],
+        "pool_lv": volume.get("pool", ""),
         "origin": volume.get("origin") if volume.get("origin") in world.of()["lvm"][group]["volumes"] else "",
-        "data_percent": used, "metadata_percent": "11.72" if volume["kind"] == "pool" else "", "lv_uuid": volume["uuid"],
-        "lv_tags": ",".join(sorted(volume["tags"])), "lv_path": "" if volume["kind"] == "pool" else f"/dev/{group}/{name}",
+        "data_percent": used, "metadata_percent": "11.72" if volume["kind"] == "pool" else "",
+        "lv_uuid": volume["uuid"],
+        "lv_tags": ",".join(sorted(volume["tags"])),
+        "lv_path": "" if volume["kind"] == "pool" else f"/dev/{group}/{name}",
         "lv_time": time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(volume.get("created", 0))),
         "lv_active": "active" if volume.get("active", True) else "", "lv_device_open": "open" if opened else "",
         "zero": "zero" if volume["kind"] == "pool" else "",
         "lv_health_status": "out_of_data" if attributes[-2] == "D" else "", "lv_full_name": f"{group}/{name}",
-        "lv_metadata_size": 4 << 20 if volume["kind"] == "pool" else "", "lv_layout": "thin,pool" if volume["kind"] == "pool" else "thin,sparse",
+        "lv_metadata_size": 4 << 20 if volume["kind"] == "pool" else "",
+        "lv_layout": "thin,pool" if volume["kind"] == "pool" else "thin,sparse",
     }  # fmt: skip
 
 
@@ -74,7 +85,8 @@ def _vg(world: World, group: str) -> dict[str, object]:
     state = world.of()["lvm"][group]
     used = sum(volume["size"] for volume in state["volumes"].values() if volume["kind"] != "thin") + (8 << 20)
     return {
-        "vg_name": group, "vg_size": state["size"], "vg_free": state["size"] - used, "pv_count": 1, "lv_count": len(state["volumes"]),
+        "vg_name": group, "vg_size": state["size"], "vg_free": state["size"] - used, "pv_count": 1,
+        "lv_count": len(state["volumes"]),
         "snap_count": 0, "vg_attr": "wz--n-", "vg_uuid": f"{group}-uuid", "vg_extent_size": 4 << 20,
         "vg_extent_count": state["size"] >> 22, "vg_free_count": (state["size"] - used) >> 22, "vg_tags": "",
     }  # fmt: skip
@@ -185,7 +197,8 @@ def pvs(world: World, options: list[tuple[str, str]], names: list[str]) -> tuple
     rows = []
     for group in sorted(world.of()["lvm"]):
         facts = _vg(world, group)
-        rows.append({"pv_name": "/dev/vdb", "vg_name": group, "pv_fmt": "lvm2", "pv_attr": "a--", "pv_size": facts["vg_size"],
+        rows.append({"pv_name": "/dev/vdb", "vg_name": group, "pv_fmt": "lvm2", "pv_attr": "a--",
+            "pv_size": facts["vg_size"],
                      "pv_free": facts["vg_free"]})  # fmt: skip
     return 0, _report("pv", rows, fields, options), ""
 

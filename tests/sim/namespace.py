@@ -139,9 +139,9 @@ def _other_filesystems(hidden: str) -> list[str]:
     with open("/proc/self/mounts") as file:
         for line in file:
             _source, target, kind = line.split()[:3]
-            if kind in REAL_FILESYSTEMS and target != "/" and os.path.isdir(target) and not target.startswith(hidden):
-                if not target.startswith(("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp")):
-                    found.append(target)
+            own = (hidden, "/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp")
+            if kind in REAL_FILESYSTEMS and target != "/" and os.path.isdir(target) and not target.startswith(own):
+                found.append(target)
     return found
 
 

@@ -63,5 +63,6 @@ def _lose_unsynced(world: World, host: str) -> None:
         for place, _below, names in os.walk(f"{world.home(host)}/files/{below}"):
             for name in names:
                 status = os.stat(f"{place}/{name}")
-                if status.st_size and str(status.st_ino) not in synced and time.time() - status.st_mtime < WRITTEN_BACK_S:
+                young = time.time() - status.st_mtime < WRITTEN_BACK_S
+                if status.st_size and young and str(status.st_ino) not in synced:
                     os.truncate(f"{place}/{name}", 0)

@@ -7,33 +7,15 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, Callable, NamedTuple, Protocol
+from typing import Any, Callable, Protocol
+
+from sim.scenario_tools import LVM, ZFS, Backend, error_class
 
 HOSTS = ("node1", "node2")
 MINOR, PORT = 4090, 7990
 MIB = 1 << 20
 DEADLINE_S = 40.0
-KERNEL = "/var/lib/dnc-lab/guest/guest-vmlinuz"
-
-CLASSES = (
-    ("exists", "already exists|Minor or volume exists"),
-    ("missing", "does not exist|not found|Failed to find|No such resource|not defined in your config|invalid domain identifier"
-                "|could not find any snapshots|failed to stat|No such file"),
-    ("busy", "dataset is busy|is used by another device|Device or resource busy|is configured!"),
-    ("has children", "has children"),
-    ("has clones", "has dependent clones"),
-    ("no pool", "no such pool|Volume group .* not found"),
-    ("no space", "out of space|insufficient free space"),
-    ("held open", "held open by someone"),
-    ("two primaries", "Multiple primaries not allowed"),
-    ("no data", "Need access to UpToDate data"),
-    ("not standalone", "Need to be StandAlone"),
-    ("no metadata", "No valid meta data found"),
-    ("both primary", "Can not clear allow_two_primaries"),
-    ("not allocated", "Device minor not allocated"),
-    ("mounted", "mounted in a guest domain"),
-)  # fmt: skip
-
+GUEST = "/var/lib/dnc-lab/guest"
 
 class Outcome(Protocol):
     """How a command ended."""
@@ -52,46 +34,6 @@ class FarmLike(Protocol):
     def run(self, host: str, argv: list[str]) -> Outcome:
         """Run a command as root on a host."""
         ...
-
-
-class Backend(NamedTuple):
-    """How a kind of pool makes volumes: argv by operation."""
-
-    kind: str
-    pool: str
-    device: str
-    create: Callable[[str], list[str]]
-    clone: Callable[[str, str], list[list[str]]]
-    grow: Callable[[str], list[str]]
-    remove: Callable[[str], list[list[str]]]
-    size: Callable[[str], list[str]]
-
-
-ZFS = Backend(
-    "zfs", "tank/dnc", "/dev/zvol/tank/dnc/",
-    lambda name: ["zfs", "create", "-s", "-V", "64M", "-b", "16k", "-o", "volmode=dev", "-o", "dnc:kind=image", f"tank/dnc/{name}"],
-    lambda origin, name: [
-        ["zfs", "snapshot", f"tank/dnc/{origin}@{name}"], ["zfs", "clone", f"tank/dnc/{origin}@{name}", f"tank/dnc/{name}"],
-    ],
-    lambda name: ["zfs", "set", "volsize=96M", f"tank/dnc/{name}"],
-    lambda name: [["zfs", "destroy", "-r", f"tank/dnc/{name}"]],
-    lambda name: ["zfs", "list", "-Hp", "-o", "volsize,origin,dnc:kind", f"tank/dnc/{name}"],
-)  # fmt: skip
-LVM = Backend(
-    "lvm", "vg0", "/dev/vg0/",
-    lambda name: ["lvcreate", "-q", "-y", "-kn", "-Wn", "--addtag", "dnc.kind=image", "-V", "64m", "-n", name, "--thinpool", "vg0/pool"],
-    lambda origin, name: [["lvcreate", "-q", "-y", "-kn", "-s", "-n", name, f"vg0/{origin}"]],
-    lambda name: ["lvextend", "-q", "--fs", "ignore", "-L", "96m", f"vg0/{name}"],
-    lambda name: [["lvremove", "-q", "-f", "-y", f"vg0/{name}"]],
-    lambda name: [
-        "lvs", "--noheadings", "--units", "b", "--nosuffix", "--separator", "|", "-o", "lv_size,origin,lv_tags", f"vg0/{name}",
-    ],
-)  # fmt: skip
-
-
-def error_class(text: str) -> str:
-    """What kind of error a tool's text tells, "" for none that is known."""
-    return next((name for name, pattern in CLASSES if re.search(pattern, text)), "")
 
 
 class Scenario:
@@ -126,7 +68,7 @@ class Scenario:
         return self.farm.run(host, ["sh", "-c", text])
 
     def state(self, resource: str, host: str = "node1") -> str:
-        """The line of /proc/drbd and the amount out of sync, e.g. "Connected Secondary/Secondary UpToDate/UpToDate oos:0"."""
+        """The line of /proc/drbd and what is out of sync: "Connected Secondary/Secondary UpToDate/UpToDate oos:0"."""
         text = self.farm.run(host, ["cat", "/proc/drbd"]).stdout
         found = re.search(rf"^ *{self.minors[resource]}: cs:(\S+)(?: ro:(\S+) ds:(\S+).*\n.* (oos:\d+))?", text, re.M)
         return " ".join(word for word in found.groups() if word) if found else "absent"
@@ -155,7 +97,8 @@ class Scenario:
     def digests(self, name: str, resource: str, size: int) -> None:
         """Note whether the first `size` bytes are equal on both hosts."""
         texts = [
-            self.shell(host, f"head -c {size} {self.backend.device}{resource} | sha256sum").stdout.split() for host in HOSTS
+            self.shell(host, f"head -c {size} {self.backend.device}{resource} | sha256sum").stdout.split()
+            for host in HOSTS
         ]
         self.note(name, "equal" if texts[0] and texts[0] == texts[1] else "different")
 
@@ -163,11 +106,13 @@ class Scenario:
         minor = self.minors[resource]
         hosts = "".join(
             f"  on {host} {{\n    address 10.99.0.{number}:{PORT + minor - MINOR};\n"
-            f"    volume 0 {{ device minor {minor}; disk {self.backend.device}{resource}; meta-disk internal; }}\n  }}\n"
+            f"    volume 0 {{ device minor {minor}; disk {self.backend.device}{resource}; meta-disk internal; }}\n  "
+            f"}}\n"
             for number, host in enumerate(HOSTS, 1)
         )
         return (
-            f"resource {resource} {{\n  net {{ protocol C; cram-hmac-alg sha256; shared-secret \"comparison{minor}\"; verify-alg md5;\n"
+            f"resource {resource} {{\n  net {{ protocol C; cram-hmac-alg sha256; shared-secret \"comparison{minor}\";\n"
+            "    verify-alg md5;\n"
             "    after-sb-0pri disconnect; after-sb-1pri disconnect; after-sb-2pri disconnect; }\n" + hosts + "}\n"
         )  # fmt: skip
 
@@ -178,7 +123,8 @@ class Scenario:
     def write(self, host: str, resource: str, block: int, letter: str) -> None:
         """Write 4 KiB of a letter through the DRBD device; the simulation sees the write when the next tool runs."""
         device = f"/dev/drbd/by-res/{resource}/0"
-        self.shell(host, f"head -c 4096 /dev/zero | tr '\\0' {letter} | dd of={device} bs=4096 seek={block} conv=notrunc,fsync 2>&1")
+        self.shell(host, f"head -c 4096 /dev/zero | tr '\\0' {letter} | dd of={device} bs=4096 seek={block} "
+                         f"conv=notrunc,fsync 2>&1")
         self.farm.run(host, ["drbdadm", "role", resource])
 
     # the parts of the story
@@ -187,7 +133,8 @@ class Scenario:
         """All parts; what was made is removed at the end, whatever happened."""
         try:
             for part in (
-                self.volumes, self.making, self.roles, self.rest, self.cloning, self.growing, self.separation, self.split_brain,
+                self.volumes, self.making, self.roles, self.rest, self.cloning, self.growing, self.separation,
+                self.split_brain,
                 self.domains,
             ):  # fmt: skip
                 self.part = part.__name__.replace("_", " ")
@@ -250,7 +197,8 @@ class Scenario:
         self.write("node2", image, 257, "b")
         self.do("secondary", "node1", ["drbdadm", "secondary", image])
         self.both("forbid two", ["drbdadm", "net-options", "--allow-two-primaries=no", image])
-        held = self.shell("node2", f"exec 3<>/dev/drbd/by-res/{image}/0; drbdadm secondary {image}; echo $?; drbdadm down {image}; echo $?")
+        held = self.shell("node2", f"exec 3<>/dev/drbd/by-res/{image}/0; drbdadm secondary {image}; echo $?; drbdadm "
+                                   f"down {image}; echo $?")
         self.note("secondary and down while held open", held.stdout.split())
         self.do("secondary there", "node2", ["drbdadm", "secondary", image])
         self.do("secondary again", "node2", ["drbdadm", "secondary", image])
@@ -263,7 +211,8 @@ class Scenario:
         self.note("state when down", self.state(image))
         self.generations("generations at rest", image)
         self.digests("data at rest", image, 60 * MIB)
-        data = self.shell("node2", f"dd if={self.backend.device}{image} bs=4096 skip=256 count=2 2>/dev/null | tr -s ab | head -c 4")
+        data = self.shell("node2", f"dd if={self.backend.device}{image} bs=4096 skip=256 count=2 2>/dev/null | tr -s "
+                                   f"ab | head -c 4")
         self.note("what was written", data.stdout)
 
     def cloning(self) -> None:
@@ -281,7 +230,8 @@ class Scenario:
         self.both("up of the clone", ["drbdadm", "up", clone])
         self.settled("clone", clone, "Connected Secondary/Secondary UpToDate/UpToDate")
         self.do("primary of the clone", "node2", ["drbdadm", "primary", clone])
-        text = self.shell("node2", f"dd if=/dev/drbd/by-res/{clone}/0 bs=4096 skip=256 count=2 2>/dev/null | tr -s ab | head -c 4")
+        text = self.shell("node2", f"dd if=/dev/drbd/by-res/{clone}/0 bs=4096 skip=256 count=2 2>/dev/null | tr -s ab "
+                                   f"| head -c 4")
         self.note("the clone's data", text.stdout)
         self.do("secondary of the clone", "node2", ["drbdadm", "secondary", clone])
 
@@ -342,11 +292,13 @@ class Scenario:
         self.settled("before the domain", clone, "Connected")
         name = f"cmp-{self.backend.kind}"
         config = (
-            f'name = "{name}"\ntype = "pvh"\nmemory = 128\nkernel = "{KERNEL}"\n'
+            f'name = "{name}"\ntype = "pvh"\nmemory = 128\nkernel = "{GUEST}/guest-vmlinuz"\n'
+            f'ramdisk = "{GUEST}/guest-initrd"\ncmdline = "console=hvc0 quiet mitigations=off"\n'
             f'disk = [ "format=raw,vdev=xvda,access=rw,target=/dev/drbd/by-res/{clone}/0" ]\n'
         )
         self.shell("node1", f"cat > /root/{name}.cfg <<'END'\n{config}END\n")
-        self.shell("node1", f"sed 's#/dev/drbd/by-res/{clone}/0#/dev/cmpabsent#' /root/{name}.cfg > /root/{name}-absent.cfg")
+        self.shell("node1", f"sed 's#/dev/drbd/by-res/{clone}/0#/dev/cmpabsent#' /root/{name}.cfg > "
+                            f"/root/{name}-absent.cfg")
         self.shell("node1", f"echo 'name = ' > /root/{name}-bad.cfg")
         self.do("create with a bad file", "node1", ["xl", "create", f"/root/{name}-bad.cfg"])
         self.do("create without its disk", "node1", ["xl", "create", f"/root/{name}-absent.cfg"])
@@ -390,3 +342,6 @@ class Scenario:
                     self.farm.run(host, argv)
                 if self.backend.kind == "zfs":
                     self.farm.run(host, ["zfs", "destroy", f"tank/dnc/{self.image}@{resource}"])
+
+
+__all__ = ["LVM", "ZFS", "Scenario"]

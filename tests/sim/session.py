@@ -1,6 +1,7 @@
 """Sessions with a simulated host: the ssh and scp commands, and the message exchange with the host's server.
 
-A client sends one JSON line with its three standard descriptors; the server answers with one JSON line when the command has ended.
+A client sends one JSON line with its three standard descriptors; the server
+answers with one JSON line when the command has ended.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def ssh_main(sockets: str) -> None:
     with open("/proc/self/comm", "w") as file:
         file.write("sim-ssh")
     options, destination, words = parse(sys.argv[1:])
-    letters = {letter: value for letter, value in options}
+    letters = dict(options)
     if "O" in letters or "Q" in letters:
         sys.exit(UNREACHABLE)
     if "V" in letters:

@@ -12,7 +12,7 @@ import time
 
 TYPE_CHECKING = False  # typing costs each start of a tool some milliseconds
 if TYPE_CHECKING:
-    from typing import Any, Iterator
+    from typing import Any
 
 LIVE = "/run/sim/live"
 MIB = 1 << 20
@@ -56,7 +56,7 @@ class World:
         self._held: Any = None
 
     def open(self) -> World:
-        """For `with`: holds the farm's lock; the state is saved at the end, also when the tool refuses. May be nested."""
+        """For `with`: holds the farm's lock; the state is saved at its end, also when the tool refuses. Nests."""
         return self
 
     def __enter__(self) -> dict[str, Any]:

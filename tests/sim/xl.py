@@ -24,7 +24,8 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
     if not is_privileged():
         return 1, "", (
             "xencall: error: Could not obtain handle on privileged command interface: Permission denied\n"
-            "libxl: error: libxl.c:110:libxl_ctx_alloc: cannot open libxc handle: Permission denied\ncannot init xl context\n"
+            "libxl: error: libxl.c:110:libxl_ctx_alloc: cannot open libxc handle: Permission denied\ncannot init xl "
+            "context\n"
         )
     command, rest = words[0], words[1:]
     if command in ("migrate", "migrate-receive"):
@@ -115,7 +116,8 @@ def _resume(world: World, names: list[str], _flags: set[str]) -> tuple[int, str,
 def _rename(world: World, names: list[str], _flags: set[str]) -> tuple[int, str, str]:
     domain = find(world, names[0])
     if any(other["name"] == names[1] for other in domains(world).values()):
-        raise Refused(1, f'libxl: error: libxl_domain.c:81:libxl__domain_rename: Domain {domain["id"]}:Domain with name "{names[1]}" '
+        raise Refused(1, f'libxl: error: libxl_domain.c:81:libxl__domain_rename: Domain {domain["id"]}:Domain with '
+                         f'name "{names[1]}" '
                       f"already exists.\nCan't rename domain '{names[0]}'.")  # fmt: skip
     domain["name"] = names[1]
     return 0, "", ""
@@ -139,14 +141,18 @@ def _block_list(world: World, names: list[str], _flags: set[str]) -> tuple[int, 
 def _block_attach(world: World, names: list[str], _flags: set[str]) -> tuple[int, str, str]:
     domain = find(world, names[0])
     disk = xl_text.parse_disk(",".join(names[1:]))
-    tail = "libxl: error: libxl_device.c:1500:device_addrm_aocomplete: unable to add device\nlibxl_device_disk_add failed."
+    tail = "libxl: error: libxl_device.c:1500:device_addrm_aocomplete: unable to add device\n"
+    tail += "libxl_device_disk_add failed."
     if disk["path"] and not os.path.exists(disk["path"]):
-        raise Refused(1, f"libxl: error: libxl_device.c:468:libxl__device_disk_set_backend: Disk vdev={disk['vdev']} failed to stat: "
+        raise Refused(1, f"libxl: error: libxl_device.c:468:libxl__device_disk_set_backend: Disk vdev={disk['vdev']} "
+                         f"failed to stat: "
                       f"{disk['path']}: No such file or directory\n{tail}")  # fmt: skip
     if any(other["vdev"] == disk["vdev"] for other in domain["disks"]):
-        raise Refused(1, f"libxl: error: libxl_disk.c:377:device_disk_add: Domain {domain['id']}:device already exists in xenstore\n{tail}")
+        raise Refused(1, f"libxl: error: libxl_disk.c:377:device_disk_add: Domain {domain['id']}:device already "
+                         f"exists in xenstore\n{tail}")
     try:
-        plug_disk(world, domain, disk, domain["id"], "libxl_device.c:1495:device_addrm_aocomplete: Domain {n}:unable to add device")
+        plug_disk(world, domain, disk, domain["id"],
+            "libxl_device.c:1495:device_addrm_aocomplete: Domain {n}:unable to add device")
     except Refused as refusal:
         raise Refused(1, refusal.text.split("libxl: error: libxl_domain.c")[0] + "libxl_device_disk_add failed.")
     domain["disks"].append(disk)
@@ -172,7 +178,8 @@ def _network_attach(world: World, names: list[str], _flags: set[str]) -> tuple[i
     nic = xl_text.parse_nic(names[1:], number)
     if nic["bridge"] != "br0" and not os.path.isdir(f"/sys/class/net/{nic['bridge']}"):
         raise Refused(1, no_bridge(nic["bridge"]) + (
-            f"libxl: error: libxl_device.c:1495:device_addrm_aocomplete: Domain {domain['id']}:Unable to add vif with id {number}\n"
+            f"libxl: error: libxl_device.c:1495:device_addrm_aocomplete: Domain {domain['id']}:Unable to add vif with "
+            f"id {number}\n"
             "libxl_device_nic_add failed."
         ))  # fmt: skip
     domain["nics"].append(nic)
@@ -191,7 +198,8 @@ def _network_detach(world: World, names: list[str], _flags: set[str]) -> tuple[i
 def _mem_set(world: World, names: list[str], _flags: set[str]) -> tuple[int, str, str]:
     domain, amount = find(world, names[0]), int(names[1].rstrip("mM"))
     if amount > domain["maxmem"]:
-        raise Refused(1, "libxl: error: libxl_mem.c:279:libxl_set_memory_target: memory_dynamic_max must be less than or equal to "
+        raise Refused(1, "libxl: error: libxl_mem.c:279:libxl_set_memory_target: memory_dynamic_max must be less than "
+                         "or equal to "
                       "memory_static_max\ncannot set domid memory")  # fmt: skip
     domain["memory"] = amount
     return 0, "", ""
@@ -205,7 +213,8 @@ def _mem_max(world: World, names: list[str], _flags: set[str]) -> tuple[int, str
 def _vcpu_set(world: World, names: list[str], flags: set[str]) -> tuple[int, str, str]:
     domain, wanted = find(world, names[0]), int(names[1])
     if wanted > 1 and "--ignore-host" not in flags and "-i" not in flags:
-        raise Refused(0, f"You are overcommmitting! You have 1 physical CPUs and want {wanted} vCPUs! Aborting, use --ignore-host to continue")
+        raise Refused(0, f"You are overcommmitting! You have 1 physical CPUs and want {wanted} vCPUs! Aborting, use "
+                         f"--ignore-host to continue")
     domain["vcpus"] = min(wanted, domain["maxvcpus"])
     return 0, "", ""
 
@@ -223,9 +232,11 @@ def _info(world: World, _names: list[str], _flags: set[str]) -> tuple[int, str, 
     total = world.of()["xen"]["memory"]
     free = total - 1024 - sum(domain["memory"] for domain in domains(world).values())
     facts = {
-        "host": world.host, "release": "6.12.107+deb13-amd64", "machine": "x86_64", "nr_cpus": 4, "max_cpu_id": 3, "nr_nodes": 1,
+        "host": world.host, "release": "6.12.107+deb13-amd64", "machine": "x86_64", "nr_cpus": 4, "max_cpu_id": 3,
+        "nr_nodes": 1,
         "cores_per_socket": 4, "threads_per_core": 1, "cpu_mhz": "2596.122", "virt_caps": "pv hvm gnttab-v1 gnttab-v2",
-        "total_memory": total, "free_memory": max(0, free), "free_cpus": 0, "xen_major": 4, "xen_minor": 20, "xen_extra": ".4-pre",
+        "total_memory": total, "free_memory": max(0, free), "free_cpus": 0, "xen_major": 4, "xen_minor": 20,
+        "xen_extra": ".4-pre",
         "xen_version": "4.20.4-pre", "xen_scheduler": "credit2", "xen_pagesize": 4096,
     }  # fmt: skip
     return 0, "".join(f"{key:<23}: {value}\n" for key, value in facts.items()), ""
@@ -242,7 +253,8 @@ def _vcpu_list(world: World, names: list[str], _flags: set[str]) -> tuple[int, s
     text = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)\n"
     for domain in [find(world, name) for name in names] or [dom0(world), *domains(world).values()]:
         for number in range(domain["vcpus"]):
-            text += f"{domain['name']:<32} {domain['id']:5d} {number:5d}    0   -b-   {domain['time']:7.1f}  all / all\n"
+            text += f"{domain['name']:<32} {domain['id']:5d} {number:5d}    0   -b-   "
+            text += f"{domain['time']:7.1f}  all / all\n"
     return 0, text, ""
 
 
@@ -254,9 +266,13 @@ def _nothing(world: World, names: list[str], _flags: set[str]) -> tuple[int, str
 
 COMMANDS: dict[str, Command] = {
     "list": _list, "create": _create, "shutdown": _shutdown, "reboot": _reboot, "destroy": _destroy, "pause": _pause,
-    "unpause": _unpause, "resume": _resume, "rename": _rename, "domid": _domid, "domname": _domname, "block-list": _block_list,
-    "block-attach": _block_attach, "block-detach": _block_detach, "network-list": _network_list, "network-attach": _network_attach,
-    "network-detach": _network_detach, "mem-set": _mem_set, "mem-max": _mem_max, "vcpu-set": _vcpu_set, "cd-insert": _cd, "cd-eject": _cd,
-    "info": _info, "uptime": _uptime, "vcpu-list": _vcpu_list, "sysrq": _nothing, "trigger": _nothing, "dmesg": _nothing,
+    "unpause": _unpause, "resume": _resume, "rename": _rename, "domid": _domid, "domname": _domname,
+    "block-list": _block_list,
+    "block-attach": _block_attach, "block-detach": _block_detach, "network-list": _network_list,
+    "network-attach": _network_attach,
+    "network-detach": _network_detach, "mem-set": _mem_set, "mem-max": _mem_max, "vcpu-set": _vcpu_set,
+    "cd-insert": _cd, "cd-eject": _cd,
+    "info": _info, "uptime": _uptime, "vcpu-list": _vcpu_list, "sysrq": _nothing, "trigger": _nothing,
+    "dmesg": _nothing,
     "sched-credit2": _nothing, "config-update": _nothing,
 }  # fmt: skip

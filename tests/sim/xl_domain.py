@@ -53,10 +53,12 @@ def from_config(path: str, config: dict[str, Any]) -> Domain:
     kind = config.get("type") or {"hvm": "hvm"}.get(str(config.get("builder", "")), "pv")
     return {
         "name": config["name"], "uuid": config.get("uuid") or _uuid(), "memory": memory, "type": kind, "vcpus": vcpus,
-        "maxmem": max(memory, int(config.get("maxmem", memory))), "maxvcpus": max(vcpus, int(config.get("maxvcpus", vcpus))),
+        "maxmem": max(memory, int(config.get("maxmem", memory))),
+        "maxvcpus": max(vcpus, int(config.get("maxvcpus", vcpus))),
         "disks": [xl_text.parse_disk(text) for text in config.get("disk", [])],
         "nics": [xl_text.parse_nic(text.split(","), number) for number, text in enumerate(config.get("vif", []))],
-        "kernel": config.get("kernel", ""), "ramdisk": config.get("ramdisk", ""), "bootloader": config.get("bootloader", ""),
+        "kernel": config.get("kernel", ""), "ramdisk": config.get("ramdisk", ""),
+        "bootloader": config.get("bootloader", ""),
         "cmdline": config.get("cmdline", ""), "state": "running", "time": 0.0, "counter": 0, "ending": None, "id": -1,
     }  # fmt: skip
 
@@ -74,21 +76,24 @@ def make(world: World, domain: Domain, restored: bool = False) -> None:
     name = domain["name"]
     if any(other["name"] == name for other in domains(world).values()):
         raise Refused(CREATE_FAILED, (
-            f'libxl: error: libxl_domain.c:81:libxl__domain_rename: Domain {number}:Domain with name "{name}" already exists.\n'
+            f'libxl: error: libxl_domain.c:81:libxl__domain_rename: Domain {number}:Domain with name "{name}" already '
+            f'exists.\n'
             f"libxl: error: libxl_create.c:1351:initiate_domain_create: Domain {number}:cannot make domain: -6\n"
         ) + clean_up(number))  # fmt: skip
     _disks_exist(domain, number)
     used = sum(other["memory"] for other in domains(world).values())
     if used + domain["memory"] > here["memory"]:
         raise Refused(CREATE_FAILED, (
-            "xc: error: panic: xg_dom_boot.c:119: xc_dom_boot_mem_init: can't allocate low memory for domain: Out of memory\n"
+            "xc: error: panic: xg_dom_boot.c:119: xc_dom_boot_mem_init: can't allocate low memory for domain: Out of "
+            "memory\n"
             "libxl: error: libxl_dom.c:581:libxl__build_dom: xc_dom_boot_mem_init failed: Cannot allocate memory\n"
             f"libxl: error: libxl_create.c:1695:domcreate_rebuild_done: Domain {number}:cannot (re-)build domain: -3\n"
         ) + clean_up(number))  # fmt: skip
     if not restored:
         _boot_files(domain, number)
     for disk in domain["disks"]:
-        plug_disk(world, domain, disk, number, "libxl_create.c:1727:domcreate_launch_dm: Domain {n}:unable to add disk devices")
+        plug_disk(world, domain, disk, number, "libxl_create.c:1727:domcreate_launch_dm: Domain {n}:unable to add "
+                                               "disk devices")
     for nic in domain["nics"]:
         _bridge(nic, number)
     domain["id"] = number
@@ -108,9 +113,11 @@ def _disks_exist(domain: Domain, number: int) -> None:
     for index, disk in enumerate(domain["disks"]):
         if disk["path"] and not os.path.exists(disk["path"]):
             raise Refused(CREATE_FAILED, (
-                f"libxl: error: libxl_device.c:468:libxl__device_disk_set_backend: Disk vdev={disk['vdev']} failed to stat: "
+                f"libxl: error: libxl_device.c:468:libxl__device_disk_set_backend: Disk vdev={disk['vdev']} failed to "
+                f"stat: "
                 f"{disk['path']}: No such file or directory\n"
-                f"libxl: error: libxl_create.c:1373:initiate_domain_create: Domain {number}:Unable to set disk defaults for disk {index}\n"
+                f"libxl: error: libxl_create.c:1373:initiate_domain_create: Domain {number}:Unable to set disk "
+                f"defaults for disk {index}\n"
             ) + clean_up(number))  # fmt: skip
 
 
@@ -118,15 +125,19 @@ def _boot_files(domain: Domain, number: int) -> None:
     for path, what in ((domain["kernel"], "kernel"), (domain["ramdisk"], "ramdisk")):
         if path and not os.path.exists(path):
             raise Refused(CREATE_FAILED, (
-                f"xc: error: panic: xg_dom_core.c:205: failed to open file '{path}': No such file or directory: Internal error\n"
+                f"xc: error: panic: xg_dom_core.c:205: failed to open file '{path}': No such file or directory: "
+                f"Internal error\n"
                 f"libxl: error: libxl_dom.c:641:libxl__build_pv: xc_dom_{what}_file failed: No such file or directory\n"
-                f"libxl: error: libxl_create.c:1695:domcreate_rebuild_done: Domain {number}:cannot (re-)build domain: -3\n"
+                f"libxl: error: libxl_create.c:1695:domcreate_rebuild_done: Domain {number}:cannot (re-)build domain: "
+                f"-3\n"
             ) + clean_up(number))  # fmt: skip
     if domain["bootloader"] and domain["disks"] and not _opens(domain["disks"][0]["path"]):
         raise Refused(CREATE_FAILED, (
-            f"libxl: error: libxl_bootloader.c:648:bootloader_finished: Domain {number}:bootloader failed - consult logfile "
+            f"libxl: error: libxl_bootloader.c:648:bootloader_finished: Domain {number}:bootloader failed - consult "
+            f"logfile "
             f"/var/log/xen/bootloader.{number}.log\n"
-            f"libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: bootloader [4711] exited with error status 1\n"
+            f"libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: bootloader [4711] exited with error "
+            f"status 1\n"
             f"libxl: error: libxl_create.c:1695:domcreate_rebuild_done: Domain {number}:cannot (re-)build domain: -3\n"
         ) + clean_up(number))  # fmt: skip
 
@@ -153,7 +164,8 @@ def plug_disk(world: World, domain: Domain, disk: dict[str, Any], number: int, f
                 raise Refused(CREATE_FAILED, (
                     "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/block add [3090] "
                     "exited with error status 1\n"
-                    f"libxl: error: libxl_device.c:1351:device_hotplug_child_death_cb: script: Device {disk['path']} is mounted in a "
+                    f"libxl: error: libxl_device.c:1351:device_hotplug_child_death_cb: script: Device {disk['path']} "
+                    f"is mounted in a "
                     "guest domain,\nand so cannot be mounted now.\n"
                     f"libxl: error: {failure.replace('{n}', str(number))}\n"
                 ) + clean_up(number))  # fmt: skip
@@ -170,8 +182,10 @@ def _bridge(nic: dict[str, Any], number: int) -> None:
 
 def no_bridge(bridge: str) -> str:
     return (
-        "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/vif-bridge online [3003] exited with error status 1\n"
-        f"libxl: error: libxl_device.c:1351:device_hotplug_child_death_cb: script: Could not find bridge device {bridge}\n"
+        "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/vif-bridge online [3003] "
+        "exited with error status 1\n"
+        f"libxl: error: libxl_device.c:1351:device_hotplug_child_death_cb: script: Could not find bridge device "
+        f"{bridge}\n"
     )
 
 

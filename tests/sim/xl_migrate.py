@@ -1,7 +1,7 @@
 """xl migrate and xl migrate-receive: the hand-over as xl does it, over whatever command line reaches the receiver.
 
-Until the receiver has permission to start, its domain is called NAME--incoming and paused; from the moment permission is
-given, the sender's is NAME--migratedaway and suspended.
+Until the receiver has permission to start, its domain is called NAME--incoming and paused; from then on the
+sender's is NAME--migratedaway and suspended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from typing import IO
 
 BANNER = "xl migration receiver ready, send binary domain data.\n"
-READY, GO, DONE = "domain received, ready to unpause\n", "domain is yours, you are cleared to unpause\n", "domain started\n"
+READY = "domain received, ready to unpause\n"
+GO = "domain is yours, you are cleared to unpause\n"
+DONE = "domain started\n"
 KINDS = {"pv": "x86 PV"}
 
 
@@ -38,7 +40,8 @@ def _migrate(world: World, words: list[str]) -> tuple[int, str, str]:
     with world.open():
         find(world, name)
     rune = target if command == "" else f"exec {command} {target} xl migrate-receive"
-    with subprocess.Popen(["/bin/sh", "-c", rune], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as transport:
+    with subprocess.Popen(["/bin/sh", "-c", rune], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True) as transport:
         assert transport.stdin and transport.stdout
         return _hand_over(world, name, transport, transport.stdin, transport.stdout)
 
@@ -97,15 +100,18 @@ def _resume(world: World, name: str, wanted: str) -> None:
 def _broken(what: str, transport: subprocess.Popen[str]) -> str:
     status = transport.wait()
     return (
-        f"libxl: error: libxl_utils.c:507:libxl_read_exactly: file/stream truncated reading {what} from migration receiver stream\n"
-        f"libxl: info: libxl_exec.c:117:libxl_report_child_exitstatus: migration transport process [{transport.pid}] exited with "
+        f"libxl: error: libxl_utils.c:507:libxl_read_exactly: file/stream truncated reading {what} from migration "
+        f"receiver stream\n"
+        f"libxl: info: libxl_exec.c:117:libxl_report_child_exitstatus: migration transport process [{transport.pid}] "
+        f"exited with "
         f"error status {status}\n"
     )
 
 
 def _unsure(name: str) -> str:
     return (
-        "libxl: error: libxl_utils.c:507:libxl_read_exactly: file/stream truncated reading GO ack from migration receiver stream\n"
+        "libxl: error: libxl_utils.c:507:libxl_read_exactly: file/stream truncated reading GO ack from migration "
+        "receiver stream\n"
         "** Migration failed during final handshake **\n"
         "Do not know state of migration target, refusing to unpause it or to resume at sender\n"
         f"There may be two copies of this domain: {name}--migratedaway here\n"
@@ -121,14 +127,16 @@ def _receive(world: World, _words: list[str]) -> tuple[int, str, str]:
     if not line.endswith("\n"):
         return 1, "", (
             "xc: error: Failed to read Record Header from stream (0 = Success): Internal error\n"
-            "xc: error: Restore failed (0 = Success): Internal error\nmigration target: Domain creation failed (code -3).\n"
+            "xc: error: Restore failed (0 = Success): Internal error\nmigration target: Domain creation failed (code "
+            "-3).\n"
         )
     domain: Domain = json.loads(line)
     name = domain["name"]
     text = (
         "Loading new save file <incoming migration stream> (new xl fmt info 0x3/0x0/1257)\n"
         " Savefile contains xl domain config in JSON format\nParsing config from <saved>\nxc: info: Found "
-        f"{KINDS.get(domain['type'], 'x86 HVM')} domain from Xen 4.20\nxc: info: Restoring domain\nxc: info: Restore successful\n"
+        f"{KINDS.get(domain['type'], 'x86 HVM')} domain from Xen 4.20\nxc: info: Restoring domain\nxc: info: Restore "
+        f"successful\n"
     )
     with world.open():
         domain.update(name=f"{name}--incoming", state="paused")

@@ -33,10 +33,12 @@ def _save(world: World, words: list[str]) -> tuple[int, str, str]:
         except OSError as error:
             if error.errno == 28:
                 raise Refused(1, (
-                    f"Saving to {path} new xl format (info 0x3/0x0/1257)\nxc: info: Saving domain {domain['id']}, type x86 PV\n"
+                    f"Saving to {path} new xl format (info 0x3/0x0/1257)\nxc: info: Saving domain {domain['id']}, "
+                    f"type x86 PV\n"
                     "xc: error: Failed to write page data to stream (28 = No space left on device): Internal error\n"
                     "xc: error: Save failed (28 = No space left on device): Internal error\n"
-                    f"libxl: error: libxl_stream_write.c:347:libxl__xc_domain_save_done: Domain {domain['id']}:saving domain: domain "
+                    f"libxl: error: libxl_stream_write.c:347:libxl__xc_domain_save_done: Domain {domain['id']}:saving "
+                    f"domain: domain "
                     "responded to suspend request: No space left on device\nFailed to save domain, resuming domain"
                 ))  # fmt: skip
             raise Refused(1, f"Failed to open temp file {path} for writing")
@@ -46,7 +48,8 @@ def _save(world: World, words: list[str]) -> tuple[int, str, str]:
             domain["state"] = "paused"
     return 0, "", (
         f"Saving to {path} new xl format (info 0x3/0x0/1257)\nxc: info: Saving domain {domain['id']}, type "
-        f"{KINDS.get(domain['type'], 'x86 HVM')}\nxc: progress: Frames: 49152/49152  100%\nxc: progress: End of stream: 0/0    0%\n"
+        f"{KINDS.get(domain['type'], 'x86 HVM')}\nxc: progress: Frames: 49152/49152  100%\nxc: progress: End of "
+        f"stream: 0/0    0%\n"
     )
 
 
@@ -61,10 +64,12 @@ def _restore(world: World, words: list[str]) -> tuple[int, str, str]:
     if not text.startswith(MAGIC):
         raise Refused(1, (
             f"libxl: error: libxl_utils.c:507:libxl_read_exactly: file/stream truncated reading header from {path}\n"
-            'xl: fatal error: xl_vmcontrol.c:751: Protocol error: libxl_read_exactly( ctx, restore_fd, &hdr, sizeof(hdr), restore_source, '
+            'xl: fatal error: xl_vmcontrol.c:751: Protocol error: libxl_read_exactly( ctx, restore_fd, &hdr, '
+            'sizeof(hdr), restore_source, '
             '"header")'
         ))  # fmt: skip
-    head = f"Loading new save file {path} (new xl fmt info 0x3/0x0/1257)\n Savefile contains xl domain config in JSON format\n"
+    head = f"Loading new save file {path} (new xl fmt info 0x3/0x0/1257)\n"
+    head += " Savefile contains xl domain config in JSON format\n"
     try:
         saved: Domain = json.loads(text[len(MAGIC) :].partition("\n")[0])
     except ValueError:

@@ -22,7 +22,8 @@ class _Parser:
     def fail(self, near: str, what: str) -> None:
         raise Refused(
             1,
-            f"Parsing config from {self.name}\n{self.name}:{self.line}: config parsing error near {near}: syntax error, {what}\n"
+            f"Parsing config from {self.name}\n{self.name}:{self.line}: config parsing error near {near}: syntax "
+            f"error, {what}\n"
             "Failed to parse config: Invalid argument",
         )
 
@@ -49,7 +50,7 @@ class _Parser:
             if self.position >= len(self.text):
                 return found
             start = self.position
-            while self.position < len(self.text) and (self.text[self.position].isalnum() or self.text[self.position] == "_"):
+            while self.text[self.position : self.position + 1].replace("_", "a").isalnum():
                 self.position += 1
             key = self.text[start : self.position]
             self.skip(False)
@@ -119,7 +120,8 @@ def parse_config(name: str, text: str) -> dict[str, Any]:
 
 def parse_disk(text: str) -> dict[str, Any]:
     """Either style of xl-disk-configuration: key=value with target last, or positional target,format,vdev,access."""
-    disk = {"path": "", "vdev": "", "mode": "w", "script": "", "cdrom": False, "format": "raw", "open": False, "state": 4}
+    disk = {"path": "", "vdev": "", "mode": "w", "script": "", "cdrom": False, "format": "raw", "open": False,
+        "state": 4}
     rest, positional = text.strip(), 0
     while rest:
         if rest.lstrip().startswith("target="):
@@ -177,13 +179,15 @@ def vdev_number(vdev: str) -> int:
     return 8 << 8 | index << 4
 
 
-FLAGS = {"running": "-b----", "paused": "--p---", "suspended": "---s--", "shutdown": "---s--", "crashed": "----c-", "dying": "-----d"}
+FLAGS = {"running": "-b----", "paused": "--p---", "suspended": "---s--", "shutdown": "---s--", "crashed": "----c-",
+    "dying": "-----d"}
 HEAD = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n"
 
 
 def row(domain: Domain) -> str:
     flags = "r-----" if domain["id"] == 0 else FLAGS[domain["state"]]
-    return f"{domain['name']:<40} {domain['id']:5d} {domain['memory']:5d} {domain['vcpus']:5d}     {flags}  {domain['time']:8.1f}"
+    numbers = f"{domain['id']:5d} {domain['memory']:5d} {domain['vcpus']:5d}"
+    return f"{domain['name']:<40} {numbers}     {flags}  {domain['time']:8.1f}"
 
 
 def details(domain: Domain) -> dict[str, Any]:
@@ -193,7 +197,8 @@ def details(domain: Domain) -> dict[str, Any]:
         info = {"max_memkb": 1048576, "target_memkb": 1048575, "sched_params": scheduler, "type.pv": {}}
         return {"domid": 0, "config": {"c_info": {"type": "pv", "name": "Domain-0"}, "b_info": info}}
     config: dict[str, Any] = {
-        "c_info": {"type": domain["type"], "name": domain["name"], "domid": 4294967295, "uuid": domain["uuid"], "run_hotplug_scripts": "True"},
+        "c_info": {"type": domain["type"], "name": domain["name"], "domid": 4294967295, "uuid": domain["uuid"],
+            "run_hotplug_scripts": "True"},
         "b_info": {
             "max_vcpus": domain["maxvcpus"],
             "avail_vcpus": list(range(domain["vcpus"])),
@@ -211,7 +216,8 @@ def details(domain: Domain) -> dict[str, Any]:
         config["disks"] = [_disk(disk) for disk in domain["disks"]]
     if domain["nics"]:
         config["nics"] = [
-            {key: value for key, value in nic.items() if value != "" or key == "bridge"} | {"nictype": "vif"} for nic in domain["nics"]
+            {**{key: value for key, value in nic.items() if value != "" or key == "bridge"}, "nictype": "vif"}
+            for nic in domain["nics"]
         ]
     return {"domid": domain["id"], "config": {**config, "on_reboot": "restart", "on_soft_reset": "soft_reset"}}
 

@@ -150,7 +150,8 @@ def _snapshot(world: World, options: list[tuple[str, str]], names: list[str]) ->
         if "@" not in full:
             raise Refused(2, f"cannot create snapshot '{full}': missing '@' delimiter in snapshot name")
         if name not in datasets(world):
-            raise Refused(2, f"cannot open '{name}': dataset does not exist\nusage:\n\tsnapshot [-r] [-o property=value] ...")
+            raise Refused(2, f"cannot open '{name}': dataset does not exist\nusage:\n\tsnapshot [-r] [-o "
+                             f"property=value] ...")
         if full in datasets(world):
             raise Refused(1, f"cannot create snapshot '{full}': dataset already exists")
         if zfs_report.available(world, name.split("/")[0]) <= 0:
@@ -238,7 +239,8 @@ def _destroy_snapshots(world: World, name: str, letters: dict) -> tuple[int, str
                 1,
                 "",
                 (
-                    f"cannot destroy '{full}': snapshot has dependent clones\nuse '-R' to destroy the following datasets:\n"
+                    f"cannot destroy '{full}': snapshot has dependent clones\nuse '-R' to destroy the following "
+                    f"datasets:\n"
                     + "".join(clone + "\n" for clone in clones)
                 ),
             )
@@ -368,5 +370,6 @@ def _release(world: World, _options: list[tuple[str, str]], names: list[str]) ->
 VALUES = {"create": "oVb", "set": ""}
 COMMANDS = {
     "create": _create, "snapshot": _snapshot, "snap": _snapshot, "clone": _clone, "destroy": _destroy, "set": _set,
-    "inherit": _inherit, "rollback": _rollback, "rename": _rename, "promote": _promote, "hold": _hold, "release": _release,
+    "inherit": _inherit, "rollback": _rollback, "rename": _rename, "promote": _promote, "hold": _hold,
+    "release": _release,
 }  # fmt: skip

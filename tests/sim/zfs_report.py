@@ -15,7 +15,8 @@ ALIASES = {
     "volblock": "volblocksize",
 }
 NATIVE = ("type", "creation", "used", "available", "referenced", "origin", "reservation", "volsize", "volblocksize",
-          "compression", "readonly", "createtxg", "refreservation", "guid", "written", "logicalused", "volmode", "snapdev")  # fmt: skip
+          "compression", "readonly", "createtxg", "refreservation", "guid", "written", "logicalused", "volmode",
+          "snapdev")  # fmt: skip
 
 
 def _path(world: World, name: str) -> str:
@@ -248,10 +249,12 @@ def zpool(world: World, argv: list[str]) -> tuple[int, str, str]:
         free = available(world, name)
         size = pools[name]["size"]
         exact = {"size": size, "alloc": size - free, "allocated": size - free, "free": free}
-        other = {"name": name, "frag": "0", "cap": str((size - free) * 100 // size), "capacity": str((size - free) * 100 // size),
+        other = {"name": name, "frag": "0", "cap": str((size - free) * 100 // size),
+            "capacity": str((size - free) * 100 // size),
                  "dedup": "1.00", "health": "ONLINE"}  # fmt: skip
         rows.append([
-            other.get(c, "-") if c not in exact else str(exact[c]) if "p" in options else sizes.zfs_human(exact[c]) for c in columns
+            other.get(c, "-") if c not in exact else str(exact[c]) if "p" in options else sizes.zfs_human(exact[c])
+            for c in columns
         ])  # fmt: skip
     if "H" in options:
         return 0, "".join("\t".join(row) + "\n" for row in rows), ""

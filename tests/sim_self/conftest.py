@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
-
 from sim.farm import SimFarm
 
 RESOURCE = """resource {name} {{
@@ -18,7 +17,8 @@ RESOURCE = """resource {name} {{
 """
 COMMON = """global { usage-count no; }
 common {
-  net { protocol C; verify-alg md5; allow-two-primaries yes; after-sb-0pri discard-zero-changes; after-sb-1pri discard-secondary; }
+  net { protocol C; verify-alg md5; allow-two-primaries yes; }
+  net { after-sb-0pri discard-zero-changes; after-sb-1pri discard-secondary; }
 }
 """
 GUEST = """name = "g1"
@@ -74,7 +74,8 @@ def lab(farm: SimFarm) -> SimFarm:
 def furnish(farm: SimFarm) -> SimFarm:
     """tl and its clone cl1 on LVM, tz and its clone cz1 on ZFS, all up; guest g1 on cl1 at node1."""
     resources = (
-        ("tl", 1, "/dev/vg0/tl"), ("tz", 2, "/dev/zvol/tank/tz"), ("cl1", 12, "/dev/vg0/cl1"), ("cz1", 13, "/dev/zvol/tank/cz1"),
+        ("tl", 1, "/dev/vg0/tl"), ("tz", 2, "/dev/zvol/tank/tz"), ("cl1", 12, "/dev/vg0/cl1"),
+            ("cz1", 13, "/dev/zvol/tank/cz1"),
     )  # fmt: skip
     for host in ("node1", "node2"):
         Path(farm.path(host, "/etc/drbd.d/global_common.conf")).write_text(COMMON)
@@ -84,7 +85,8 @@ def furnish(farm: SimFarm) -> SimFarm:
             "lvcreate -q -y -V 128M -T vg0/pool -n tl", "lvcreate -q -y -kn -s -n cl1 vg0/tl",
             "zfs create -s -V 128M tank/tz", "zfs snapshot tank/tz@c1", "zfs clone tank/tz@c1 tank/cz1",
         ]  # fmt: skip
-        run(farm, host, [*volumes, *(f"drbdadm create-md --force {name}" for name, _, _ in resources), "drbdadm up all"])
+        run(farm, host, [*volumes, *(f"drbdadm create-md --force {name}" for name, _, _ in resources),
+            "drbdadm up all"])
     Path(farm.path("node1", "/root/g1.cfg")).write_text(GUEST)
     declared = [f"drbdadm new-current-uuid --clear-bitmap {name}/0" for name, _, _ in resources]
     run(farm, "node1", [*declared, "drbdadm primary cl1", "xl create /root/g1.cfg"])

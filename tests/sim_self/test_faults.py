@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from sim.farm import SimFarm
 
 pytestmark = pytest.mark.sim
@@ -23,7 +22,8 @@ AGENT = (
 )
 ACTION = (
     "import subprocess, sys\n"
-    "agent = subprocess.run([sys.argv[1] + '/bin/ssh', 'node1', '/usr/bin/python3 -I /tmp/agent.py'], stdout=subprocess.PIPE, text=True)\n"
+    "agent = subprocess.run([sys.argv[1] + '/bin/ssh', 'node1', '/usr/bin/python3 -I /tmp/agent.py'], "
+    "stdout=subprocess.PIPE, text=True)\n"
     "print(agent.stdout, end='')\n"
     "print('action saw', agent.returncode)\n"
 )
@@ -92,7 +92,8 @@ def test_delay(farm: SimFarm) -> None:
 
 
 def test_power_cut_kills_what_runs_and_forgets_the_kernel(lab: SimFarm) -> None:
-    waiting = subprocess.Popen([f"{lab.directory}/bin/ssh", "node1", "echo > /tmp/started; sleep 60"], stderr=subprocess.PIPE, text=True)
+    waiting = subprocess.Popen([f"{lab.directory}/bin/ssh", "node1", "echo > /tmp/started; sleep 60"],
+        stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 20
     while not os.path.exists(lab.path("node1", "/tmp/started")):
         assert time.monotonic() < end
@@ -156,7 +157,8 @@ def test_full_pool(farm: SimFarm, pool: str, command: str) -> None:
 
 
 @pytest.mark.parametrize(("reason", "text"), [
-    ("Connection refused", "Connection refused"), ("key", "REMOTE HOST IDENTIFICATION HAS CHANGED"), ("denied", "Permission denied"),
+    ("Connection refused", "Connection refused"), ("key", "REMOTE HOST IDENTIFICATION HAS CHANGED"),
+        ("denied", "Permission denied"),
 ])  # fmt: skip
 def test_ssh_refuses(farm: SimFarm, reason: str, text: str) -> None:
     farm.ssh_refuses("node1", reason)
@@ -170,9 +172,11 @@ def test_ssh_refuses(farm: SimFarm, reason: str, text: str) -> None:
 def test_ssh_passes_streams_status_and_options(farm: SimFarm) -> None:
     done = farm.ssh("node1", "cat; echo err >&2; exit 3", stdin=b"in\0out")
     assert done == (3, "in\0out", "err\n")
-    words = [f"{farm.directory}/bin/ssh", "-o", "BatchMode=yes", "-A", "-p", "22", "-l", "root", "node2", "--", "id", "-un"]
+    words = [f"{farm.directory}/bin/ssh", "-o", "BatchMode=yes", "-A", "-p", "22", "-l", "root", "node2", "--", "id",
+        "-un"]
     assert subprocess.run(words, capture_output=True, text=True, check=False).stdout == "root\n"
-    assert farm.ssh("nowhere", "true").stderr == "ssh: Could not resolve hostname nowhere: Name or service not known\r\n"
+    unknown = "ssh: Could not resolve hostname nowhere: Name or service not known\r\n"
+    assert farm.ssh("nowhere", "true").stderr == unknown
     assert farm.ssh("10.99.0.2", "uname -n").stdout == "node2\n"
     assert farm.run("node1", ["ssh", "node2", "uname -n"]).stdout == "node2\n"
 

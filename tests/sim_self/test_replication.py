@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from sim import drbd_meta
 from sim.farm import SimFarm
 
@@ -39,9 +38,9 @@ def test_clone_of_a_running_primary_is_resynced_from_it(lab: SimFarm) -> None:
     """drbd-clone-of-live-primary: the activity log makes the clone's handshake copy what may differ."""
     for host in ("node1", "node2"):
         ok(lab, host, "lvcreate -q -y -kn -s -n s3 vg0/cl1")
-    text = "resource s3 { device /dev/drbd24 minor 24; meta-disk internal; %s }" % " ".join(
+    text = "resource s3 {{ device /dev/drbd24 minor 24; meta-disk internal; {} }}".format(" ".join(
         f"on {host} {{ disk /dev/vg0/s3; address 10.99.0.{n}:7024; }}" for n, host in ((1, "node1"), (2, "node2"))
-    )
+    ))
     for host in ("node2", "node1"):
         ok(lab, host, f"echo '{text}' > /etc/drbd.d/s3.res")
     ok(lab, "node2", "drbdadm up s3")
@@ -64,7 +63,8 @@ def test_resync_takes_time_when_told_so(lab: SimFarm) -> None:
 
 def test_wrong_secret_gives_the_connection_up(lab: SimFarm) -> None:
     for host, secret in (("node1", "one"), ("node2", "two")):
-        ok(lab, host, "drbdadm down tl", f"sed -i 's/resource tl {{/&\\nnet {{ cram-hmac-alg sha256; shared-secret {secret}; }}/' "
+        ok(lab, host, "drbdadm down tl", f"sed -i 's/resource tl "
+                                         f"{{/&\\nnet {{ cram-hmac-alg sha256; shared-secret {secret}; }}/' "
            "/etc/drbd.d/tl.res", "drbdadm up tl")  # fmt: skip
     assert " 1: cs:StandAlone" in ok(lab, "node1", "cat /proc/drbd")
 
@@ -75,7 +75,8 @@ def test_cut_network_and_return(lab: SimFarm) -> None:
     assert "12: cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown" in ok(lab, "node1", "cat /proc/drbd")
     ok(lab, "node1", "xl list")
     lab.reconnect("node1", "node2")
-    assert "12: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate" in ok(lab, "node1", "drbdadm role cl1 >&2; cat /proc/drbd")
+    assert "12: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate" in ok(lab, "node1",
+        "drbdadm role cl1 >&2; cat /proc/drbd")
     assert [(one["resource"], one["source"]) for one in lab.resyncs] == [("cl1", "node1")]
     assert lab.violations() == []
 
@@ -93,7 +94,8 @@ def test_resize_needs_a_primary_and_both_volumes(lab: SimFarm) -> None:
 
 @pytest.mark.parametrize("text", [
     "resource bad { options { quorum majority; } }", "resource bad { connection-mesh { hosts node1; } }",
-    "resource bad { on node1 { node-id 0; } }", "resource bad { net { nonsense yes; } }", "resource bad { net { protocol C;",
+    "resource bad { on node1 { node-id 0; } }", "resource bad { net { nonsense yes; } }",
+    "resource bad { net { protocol C;",
 ])  # fmt: skip
 def test_a_bad_file_stops_every_command(lab: SimFarm, text: str) -> None:
     """84-options: and an empty one does not."""

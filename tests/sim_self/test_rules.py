@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from sim.farm import SimFarm
 
 pytestmark = pytest.mark.sim
@@ -34,7 +33,8 @@ def test_two_primaries_with_an_intent(lab: SimFarm) -> None:
 
 
 def test_a_dead_disk(lab: SimFarm) -> None:
-    ok(lab, "node2", "sed -n p > /root/g2.cfg <<'END'\nname = 'g2'\ndisk = [ 'phy:/dev/drbd13,xvda,w' ]\nEND", "xl create /root/g2.cfg")
+    ok(lab, "node2", "sed -n p > /root/g2.cfg <<'END'\nname = 'g2'\ndisk = [ 'phy:/dev/drbd13,xvda,w' ]\nEND",
+        "xl create /root/g2.cfg")
     assert lab.violations() == ["domain g2 runs on node2 with a dead disk xvda (/dev/drbd13)"]
 
 
@@ -65,7 +65,8 @@ def test_a_write_behind_the_guests_back(lab: SimFarm) -> None:
 
 def test_what_is_left(lab: SimFarm) -> None:
     found = lab.leftovers()
-    for line in ("node1: zfs tank/cz1", "node2: lvm vg0/cl1", "node1: drbd tl", "node1: domain g1", "node2: file /etc/drbd.d/tz.res"):
+    for line in ("node1: zfs tank/cz1", "node2: lvm vg0/cl1", "node1: drbd tl", "node1: domain g1",
+        "node2: file /etc/drbd.d/tz.res"):
         assert line in found
     lab.reset()
     assert lab.leftovers() == []
