@@ -43,7 +43,9 @@ class Stand:
         stage = Stage(LAB)
         try:
             stage.start()
-            # Several labs live on this machine: what an import spools must not lie where another's does.
+            # Emulated hosts on a busy machine are slow to answer, and several labs may live on it: what an import
+            # spools must not lie where another's does.
+            stage.configure(SSH_TIMEOUT="60")
             spool = stage.lab.directory / "frontend" / "var" / "run"
             stage.cloud.environment["TMPDIR"] = str(spool)
         except Exception as error:  # whatever it is, the rows that need no lab are still worth showing
