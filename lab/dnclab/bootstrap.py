@@ -18,8 +18,8 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
 # Name spaces of its own, and death with this process: a kill -9 of a build leaves neither a mount nor a process.
 ALONE = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child")
-BOOTSTRAP_SECONDS = 900.0
-DKMS_SECONDS = 1200.0
+BOOTSTRAP_SECONDS = 3600.0
+DKMS_SECONDS = 3600.0
 
 
 def mirror() -> str:
