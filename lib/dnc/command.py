@@ -14,6 +14,9 @@ SEARCH_PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 
 
+Stream = Union[int, IO[bytes], None]
+
+
 class Result(NamedTuple):
     """What a finished command left behind; texts are decoded as UTF-8, undecodable bytes escaped."""
 
@@ -64,29 +67,29 @@ class Runner:
         full = self.resolve(argv, privileged=privileged)
         self.log.debug(f"run: {quote(full)}")
         self.count += 1
+        process = self._spawn(full, subprocess.DEVNULL if stdin is None else subprocess.PIPE)
         try:
-            done = subprocess.run(
-                full, input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, capture_output=True,
-                timeout=timeout, env=self._environment(), check=False,
-            )
+            stdout, stderr = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
+            self._abandon(process, full)
             raise TimedOut(
                 f"{argv[0]} did not end within {timeout:.0f} s", command=quote(full),
                 hint=f"look at what it waits for: {quote(full)}",
             ) from None
-        except OSError as error:
-            raise ToolMissing(f"{argv[0]} cannot be started: {error.strerror}", command=quote(full)) from None
+        except BaseException:
+            self._abandon(process, full)
+            raise
         result = Result(
-            tuple(full), done.returncode, done.stdout.decode("utf-8", "backslashreplace"),
-            done.stderr.decode("utf-8", "backslashreplace"),
+            full, process.returncode, stdout.decode("utf-8", "backslashreplace"),
+            stderr.decode("utf-8", "backslashreplace"),
         )
         if result.status not in ok:
             raise failure(result, argv[0], privileged=privileged)
         return result
 
     def start(
-        self, argv: Sequence[str], *, privileged: bool = False, stdin: Union[int, IO[bytes], None] = subprocess.PIPE,
-        stdout: Union[int, IO[bytes], None] = subprocess.PIPE, stderr: Union[int, IO[bytes], None] = subprocess.PIPE,
+        self, argv: Sequence[str], *, privileged: bool = False, stdin: Stream = subprocess.PIPE,
+        stdout: Stream = subprocess.PIPE, stderr: Stream = subprocess.PIPE,
         environment: Optional[Dict[str, str]] = None,
     ) -> subprocess.Popen[bytes]:
         """Start a command whose streams the caller serves (an ssh session, a decoder). Raises ToolMissing."""
@@ -95,10 +98,26 @@ class Runner:
         self.count += 1
         env = self._environment()
         env.update(environment or {})
+        return self._spawn(full, stdin, stdout, stderr, env)
+
+    def _spawn(
+        self, full: Tuple[str, ...], stdin: Stream, stdout: Stream = subprocess.PIPE, stderr: Stream = subprocess.PIPE,
+        environment: Optional[Dict[str, str]] = None,
+    ) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(full, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
+            return subprocess.Popen(
+                full, stdin=stdin, stdout=stdout, stderr=stderr, env=environment or self._environment()
+            )
         except OSError as error:
-            raise ToolMissing(f"{argv[0]} cannot be started: {error.strerror}", command=quote(full)) from None
+            name = os.path.basename(full[0])
+            raise ToolMissing(f"{name} cannot be started: {error.strerror}", command=quote(full)) from None
+
+    def _abandon(self, process: subprocess.Popen[bytes], full: Tuple[str, ...]) -> None:
+        """End a command that nobody waits for any more; one that sudo made root's can only be left behind."""
+        try:
+            process.kill()
+        except PermissionError:
+            self.log.warn(f"process {process.pid} belongs to root and goes on: {quote(full)}")
 
     def resolve(self, argv: Sequence[str], *, privileged: bool = False) -> Tuple[str, ...]:
         """argv with absolute tool path, behind `sudo -n` where privilege is needed and we are not root."""

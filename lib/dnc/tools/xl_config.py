@@ -206,7 +206,7 @@ def check_raw(raw: str) -> None:
     bare = _COMMENT.sub("", _STRING.sub('""', raw))
     for key in _ASSIGNMENT.findall(bare):
         if key in _RESERVED:
-            raise BadInput(f"RAW sets {key}, which belongs to dnc", hint="attach disks by DISK, set USER_TEMPLATE/XEN_TYPE")
+            raise BadInput(f"RAW sets {key}, which belongs to dnc", hint="use DISK and XEN_TYPE instead")
 
 
 def render(config: DomainConfig) -> str:
