@@ -17,7 +17,7 @@ SIZES_GB = (1, 8, 64)
 # "Same time" as a number: what repeated clones of one image differ by on a busy two-core machine.
 SAME_TIME = 1.25
 RAW_IMAGE_MIB = 64
-ENLARGE_S = 120.0
+ENLARGE_S = 300.0
 # Constant text, run as root on a host: the suite refuses an image that its pool could never hold, so the pools of 8 GB
 # get a sparse file more. Gone with the lab's disks.
 ENLARGE = """set -e

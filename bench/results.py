@@ -9,6 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from dnc.log import redact
+
 NOTE_LENGTH = 240  # of what a tool said, the end
 SINGULAR = {"processes": "process", "sessions": "session", "questions": "question"}  # counts, without decimals
 FORMAT = 1  # raised when a reader of an older file would misread a newer one
@@ -75,7 +77,7 @@ def show(value: float, unit: str) -> str:
 
 def not_run(group: str, what: str, why: object) -> Row:
     """The row of something that could not be measured; `why` becomes one line."""
-    lines = str(why).strip().splitlines()
+    lines = redact(str(why)).strip().splitlines()  # what drbdadm says may hold a shared secret
     return Row(group, what, note=lines[-1].strip()[-NOTE_LENGTH:] if lines else type(why).__name__)
 
 

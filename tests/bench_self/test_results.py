@@ -106,6 +106,11 @@ def test_why_something_was_not_measured_is_one_short_line():
     assert len(not_run("g", "w", "x" * 5000).note) < 300
 
 
+def test_no_secret_gets_into_a_note():
+    row = not_run("import", "dd", "Command 'drbdsetup net-options --shared-secret=5ac358776103526468f2 --x' failed")
+    assert "5ac358776103526468f2" not in row.note and "failed" in row.note
+
+
 def test_table_shows_every_row_with_budget_and_verdict():
     out = io.StringIO()
     show_table([*ROWS, Row("g", "[bold]markup[/bold]", "ms", 1.0)], Console(file=out, width=200))
