@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,9 +122,6 @@ def _rows(action: str, disks: str, counts: list[Count], hosts: int, questions: i
 @contextmanager
 def simulated() -> Iterator[tuple[Any, Counting]]:
     """The stand-in in front of a simulated farm, suite installed on both sides. Raises CannotMeasure."""
-    for directory in ("lab", "tests"):
-        if str(REPOSITORY / directory) not in sys.path:
-            sys.path.insert(0, str(REPOSITORY / directory))
     try:
         from oned import Oned, SshFarm
         from sim.farm import SimFarm

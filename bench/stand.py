@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from .imports import REPOSITORY
 from .timing import CannotMeasure
 
 LAB = "bench"
@@ -34,8 +32,6 @@ class Stand:
 
     @staticmethod
     def _start() -> Any:
-        if str(REPOSITORY / "lab") not in sys.path:
-            sys.path.insert(0, str(REPOSITORY / "lab"))
         try:
             from stage import Stage
         except ImportError as error:
