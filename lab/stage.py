@@ -119,7 +119,7 @@ class Stage:
         ticks = [int(number) for number in re.findall(r"\btick (\d+)", text)]
         return ticks[-1] if ticks else 0
 
-    def wait_for_tick(self, vm: VirtualMachine, beyond: int, seconds: float = 90) -> int:
+    def wait_for_tick(self, vm: VirtualMachine, beyond: int, seconds: float = 300) -> int:
         """Wait until the guest has printed a tick larger than `beyond`; RuntimeError after `seconds`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
