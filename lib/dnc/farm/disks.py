@@ -143,6 +143,9 @@ def release_persistent(farm: Sessions, image: Located, vm: int) -> None:
     if image.spec.vm not in (vm, None):
         farm.log.info(f"{image.name} belongs to VM {image.spec.vm} now: left alone")
         return
+    moving = [host for host in image.hosts if image.found[host].intent]
+    # A migration that nobody settled: its intent must not outlive it, it would allow two primaries to the next VM.
+    farm.all("settle", moving, vm=vm, resources=[image.name.text], domain=f"one-{vm}", role_here=False)
     up = [host for host in image.hosts if image.found[host].up]
     farm.all("demote", up, resource=image.name.text)
     if not image.missing and len(up) == len(image.hosts):
