@@ -199,12 +199,17 @@ _COMMENT = re.compile(r"#[^\n]*")
 _ASSIGNMENT = re.compile(r"(?:\A|[;\n])\s*([A-Za-z_][A-Za-z0-9_]*)\s*\+?=")
 
 
+def raw_settings(raw: str) -> List[str]:
+    """The keys that a RAW section sets."""
+    bare: str = _COMMENT.sub("", _STRING.sub('""', raw))
+    return [str(key) for key in _ASSIGNMENT.findall(bare)]
+
+
 def check_raw(raw: str) -> None:
     """Refuse a RAW section that sets what the suite answers for. Raises BadInput."""
     if "\x00" in raw:
         raise BadInput("RAW holds a NUL character")
-    bare = _COMMENT.sub("", _STRING.sub('""', raw))
-    for key in _ASSIGNMENT.findall(bare):
+    for key in raw_settings(raw):
         if key in _RESERVED:
             raise BadInput(f"RAW sets {key}, which belongs to dnc", hint="use DISK and XEN_TYPE instead")
 
@@ -231,6 +236,9 @@ def render(config: DomainConfig) -> str:
     ):
         if value:
             lines.append(f"{key} = {quote(value)}")
+    # Its emulated IDE reads in programmed I/O: a BIOS takes minutes there to load a kernel.
+    if config.guest_type is GuestType.HVM and "hdtype" not in raw_settings(config.raw):
+        lines.append('hdtype = "ahci"')
     lines += [f"{key} = {int(value)}" for key, value in config.flags]
     lines += _list("disk", [disk_specification(disk, config.guest_type) for disk in config.disks])
     lines += _list("vif", [nic_specification(nic) for nic in config.nics])
