@@ -34,11 +34,12 @@ class LabFarm:
 def main() -> None:
     from dnclab import Lab
 
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = json.loads(RECORDING.read_text()) if RECORDING.exists() else {}
     for backend in (scenario.ZFS, scenario.LVM):
         farm = LabFarm(Lab(*sys.argv[1:]))
+        found = {name: value for name, value in found.items() if not name.startswith(f"{backend.kind},")}
         found.update(scenario.Scenario(farm, backend, lambda text: print(text, flush=True)).run())
-    RECORDING.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        RECORDING.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

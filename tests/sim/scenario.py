@@ -286,14 +286,13 @@ class Scenario:
         self.digests("data after the split brain", clone, 60 * MIB)
 
     def domains(self) -> None:
-        """xl's answers around a disk; the guest itself is not looked at."""
+        """xl's answers around a disk; the guest has no root and may end at any time, so nothing depends on it."""
         clone = self.clone
         self.both("up for the domain", ["drbdadm", "up", clone])
         self.settled("before the domain", clone, "Connected")
         name = f"cmp-{self.backend.kind}"
         config = (
             f'name = "{name}"\ntype = "pvh"\nmemory = 128\nkernel = "{GUEST}/guest-vmlinuz"\n'
-            f'ramdisk = "{GUEST}/guest-initrd"\ncmdline = "console=hvc0 quiet mitigations=off"\n'
             f'disk = [ "format=raw,vdev=xvda,access=rw,target=/dev/drbd/by-res/{clone}/0" ]\n'
         )
         self.shell("node1", f"cat > /root/{name}.cfg <<'END'\n{config}END\n")
@@ -302,8 +301,9 @@ class Scenario:
         self.shell("node1", f"echo 'name = ' > /root/{name}-bad.cfg")
         self.do("create with a bad file", "node1", ["xl", "create", f"/root/{name}-bad.cfg"])
         self.do("create without its disk", "node1", ["xl", "create", f"/root/{name}-absent.cfg"])
-        self.do("create on a Secondary", "node1", ["xl", "create", f"/root/{name}.cfg"])
-        self._backend_state("its disk's backend", name, ("5", "6"))
+        self.do("create on a Secondary", "node1", ["xl", "create", "-p", f"/root/{name}.cfg"])
+        lines = self.farm.run("node1", ["xl", "block-list", name]).stdout.splitlines()
+        self.note("its disk's backend", lines[1].split()[3] if len(lines) > 1 else "")
         self.do("destroy it", "node1", ["xl", "destroy", name])
         self.do("primary for the domain", "node1", ["drbdadm", "primary", clone])
         self.do("create", "node1", ["xl", "create", f"/root/{name}.cfg"])
@@ -311,25 +311,13 @@ class Scenario:
         self.do("secondary under a domain", "node1", ["drbdadm", "secondary", clone])
         for word in ("pause", "unpause", "domid"):
             self.do(word, "node1", ["xl", word, name])
-        self._backend_state("its disk's backend when it runs", name, ("4",))
-        self.do("save", "node1", ["xl", "save", name, f"/root/{name}.save"])
-        self.do("domid after save", "node1", ["xl", "domid", name])
-        self.do("restore", "node1", ["xl", "restore", f"/root/{name}.save"])
-        self.do("destroy", "node1", ["xl", "destroy", name])
+        self.farm.run("node1", ["xl", "destroy", name])
         for word in ("destroy", "pause", "shutdown", "list"):
             self.do(f"{word} of nobody", "node1", ["xl", word, name])
         end = time.monotonic() + DEADLINE_S
         while self.farm.run("node1", ["drbdadm", "secondary", clone]).status and time.monotonic() < end:
             time.sleep(0.2)
         self.note("secondary after the domain", self.state(clone))
-
-    def _backend_state(self, name: str, domain: str, wanted: tuple[str, ...]) -> None:
-        end, seen = time.monotonic() + DEADLINE_S, ""
-        while time.monotonic() < end and seen not in wanted:
-            lines = self.farm.run("node1", ["xl", "block-list", domain]).stdout.splitlines()
-            seen = lines[1].split()[3] if len(lines) > 1 else ""
-            time.sleep(0.2)
-        self.note(name, "as expected" if seen in wanted else seen)
 
     def clean_up(self) -> None:
         """Remove whatever there is, in the order that works."""

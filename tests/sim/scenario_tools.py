@@ -7,9 +7,9 @@ from typing import Callable, NamedTuple
 
 CLASSES = (
     ("exists", "already exists|Minor or volume exists"),
-    ("missing", "does not exist|not found|Failed to find|No such resource|not defined in your config|invalid domain "
-                "identifier"
-                "|could not find any snapshots|failed to stat|No such file"),
+    ("missing", "does not exist|not found|Failed to find|No such resource|no resources defined"
+                "|not defined in your config|invalid domain identifier|could not find any snapshots"
+                "|failed to stat|No such file"),
     ("busy", "dataset is busy|is used by another device|Device or resource busy|is configured!"),
     ("has children", "has children"),
     ("has clones", "has dependent clones"),

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-
 from sim import scenario
 from sim.farm import SimFarm
 from sim.record import RECORDING
@@ -24,7 +23,8 @@ def recorded(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", sorted(BACKENDS))
 def test_the_simulation_observes_what_the_lab_did(farm: SimFarm, kind: str) -> None:
     for host in farm.hosts:
-        farm.run(host, ["sh", "-c", f"mkdir -p {scenario.KERNEL.rpartition('/')[0]}; echo kernel > {scenario.KERNEL}"])
+        farm.run(host, ["sh", "-c", f"mkdir -p {scenario.GUEST}; cd {scenario.GUEST}; echo x | tee guest-vmlinuz "
+                                    f"guest-initrd"])
     observed = scenario.Scenario(farm, BACKENDS[kind]).run()
     assert json.loads(json.dumps(observed)) == recorded(kind)
     assert farm.leftovers() == []
