@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Sequence
 from sim import anchor, blocks, checks, drbd_link, power, world
 from sim import drbd_kernel as kernel
 from sim.faults import Faults
-from sim.namespace import CLIENT, write_program
+from sim.namespace import CLIENT, GLOBAL_CONF, write_program
 
 ONEADMIN = 9869
 GIB = 1 << 30
@@ -137,6 +137,7 @@ class SimFarm(Faults):
                 if tool.endswith(".removed"):
                     self.restore_tool(host, tool[: -len(".removed")])
             self._empty(f"{self.live}/hosts/{host}")
+            Path(self.path(host, "/etc/drbd.d/global_common.conf")).write_text(GLOBAL_CONF)
         os.truncate(f"{self.live}/commands.jsonl", 0)
         world.create(self.live, self.hosts, self.pool_bytes, self.drbd)
         with self._world().open():

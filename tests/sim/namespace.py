@@ -46,6 +46,7 @@ sys.path[:0] = [{code!r}]
 from sim.session import {tool}_main
 {tool}_main({sockets!r})
 """
+GLOBAL_CONF = "global { usage-count no; }\ncommon {\n  net { protocol C; }\n}\n"
 # A power cut empties files that were never fsynced: so every Python on a host tells which ones were.
 NOTE_FSYNC = """import os
 _fsync = os.fsync
@@ -184,7 +185,7 @@ def _private_directories(home: str, root: str, host: dict) -> None:
     os.makedirs(f"{home}/files/var/lib/one/datastores", exist_ok=True)
     os.chown(f"{home}/files/var/lib/one/datastores", host["uid"], host["gid"])
     with open(f"{home}/files/etc/drbd.d/global_common.conf", "w") as file:
-        file.write("global { usage-count no; }\ncommon {\n  net { protocol C; }\n}\n")
+        file.write(GLOBAL_CONF)
 
 
 def _devices(dev: str, host: dict) -> None:
