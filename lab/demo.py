@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from dnclab.errors import LabError
-from oned import Call, VirtualMachine
 from rich.console import Console
 from rich.table import Table
+
+from dnclab.errors import LabError
+from oned import Call, VirtualMachine
 from stage import Stage
 
 console = Console(highlight=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from simulated import SimStage
+
 from oned import VirtualMachine
 from sim.farm import Done
-from simulated import SimStage
 
 _LOG_LINE = re.compile(r"(ERROR|INFO|WARN|DEBUG):")
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lines import HeldVm, complaint, succeeds
-from sim.farm import Done
 from simulated import MIB, SimStage
+
+from sim.farm import Done
 
 pytestmark = pytest.mark.sim
 # (host whose command is met, before or after it, who is killed); taken in turn over the commands of an action.

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from lines import HeldVm, complaint, succeeds
-from sim.farm import Done
 from simulated import MIB, POOLS, SimStage
+
+from sim.farm import Done
 
 pytestmark = pytest.mark.sim
 

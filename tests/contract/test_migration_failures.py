@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from oned import VirtualMachine
 from simulated import SimStage
+
+from oned import VirtualMachine
 
 pytestmark = pytest.mark.sim
 

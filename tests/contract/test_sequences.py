@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from oned import Image, VirtualMachine
 from simulated import SimStage
+
+from oned import Image, VirtualMachine
 
 pytestmark = pytest.mark.sim
 # Far behind what the guest of the simulation writes (1 MiB): it must survive everything.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from oned import VirtualMachine
 from simulated import MIB, SimStage
+
+from oned import VirtualMachine
 
 pytestmark = pytest.mark.sim
 

@@ -9,8 +9,9 @@ import pathlib
 
 import pytest
 from actions import run
-from dnc.errors import BadConfig, BadInput, Busy, DncError, NotFound, Unsafe
 from fake_hosts import spec, status
+
+from dnc.errors import BadConfig, BadInput, Busy, DncError, NotFound, Unsafe
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 MIB = 1 << 20

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from caller import TestCaller
+from fake_hosts import FakeFarm, spec, status
+
 from dnc.errors import BadConfig, Busy, Conflict, DncError, GivenUp, NotFound, TimedOut, Unreachable, Unsafe
 from dnc.farm import disks, images, making
 from dnc.farm.making import Plan
@@ -12,7 +14,6 @@ from dnc.farm.sessions import Sessions
 from dnc.farm.survey import locate, look_again
 from dnc.grammar import clone_name, image_name, parse_pool, volatile_name
 from dnc.tools import drbd
-from fake_hosts import FakeFarm, spec, status
 
 MIB = 1 << 20
 HOSTS = 'HOSTS="node1 node2 node3"\n'

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from caller import TestCaller
+
 from dnc.errors import BadInput, NotFound
 from dnc.farm import context
 from dnc.farm.files import PIECE, LocalDirectory, copy_files, move_files, same_directory

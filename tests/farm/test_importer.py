@@ -7,10 +7,11 @@ import os
 
 import pytest
 from caller import TestCaller
-from dnc.errors import BadInput, DncError
-from dnc.farm.importer import BLOCK, FRAME, Progress, runs, runs_of_file, runs_of_stream, send
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dnc.errors import BadInput, DncError
+from dnc.farm.importer import BLOCK, FRAME, Progress, runs, runs_of_file, runs_of_stream, send
 
 
 def rebuilt(pieces, size):

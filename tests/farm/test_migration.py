@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from caller import TestCaller
+from fake_hosts import FakeFarm, spec, status
+
 from dnc.errors import Busy, DncError, Unreachable, Unsafe
 from dnc.farm.migration import Move, prepare, settle
 from dnc.farm.sessions import Sessions
 from dnc.grammar import clone_name, image_name
-from fake_hosts import FakeFarm, spec, status
 
 DISKS = ((0, clone_name(image_name(7), 42, 0)), (1, clone_name(image_name(8), 42, 1)))
 MOVE = Move(42, "one-42", "node1", "node2", "/var/lib/one/datastores/0/42", DISKS)

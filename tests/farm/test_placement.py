@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dnc.errors import BadConfig, DncError, NoSpace
 from dnc.farm.placement import capacity, choose_hosts, farm_hosts, paired, usable
 from dnc.farm.survey import HostSurvey, Space
 from dnc.grammar import parse_pool
-from hypothesis import given
-from hypothesis import strategies as st
 
 POOL = parse_pool("zfs:tank/dnc")
 GIB = 1 << 30

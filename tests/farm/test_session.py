@@ -11,6 +11,7 @@ import time
 
 import pytest
 from caller import TestCaller
+
 from dnc.errors import Busy, DncError, TimedOut, ToolMissing, Unreachable
 from dnc.farm.session import Session, session_failure
 from dnc.farm.sessions import Sessions

@@ -15,6 +15,7 @@ import threading
 
 import pytest
 from caller import TestCaller
+
 from dnc.errors import BadInput, NotFound, ToolMissing, Unreachable, Unsafe
 from dnc.farm.importer import Spool, content_size, unpack_qcow2
 from dnc.farm.source import allowed, open_image, parse_qcow2

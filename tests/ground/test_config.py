@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from dnc import config
 from dnc.errors import BadConfig
 from dnc.grammar import PoolKind

@@ -6,6 +6,7 @@ import io
 import os
 
 import pytest
+
 from dnc import errors
 from dnc.command import Runner, find_tool, quote
 from dnc.log import Log, redact

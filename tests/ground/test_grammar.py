@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from dnc import grammar
-from dnc.errors import BadInput
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dnc import grammar
+from dnc.errors import BadInput
 
 HOSTILE = [
     "", " ", "-rf", "--force", "a b", "a'b", 'a"b', "a;b", "$(id)", "`id`", "a\nb", "a\0b", "../x", "a/../b", "é",

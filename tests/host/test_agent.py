@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from dnc.host.agent import Agent, Ended
 from dnc.host.machine import Paths
 from dnc.host.operations import OPERATIONS

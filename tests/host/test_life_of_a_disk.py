@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from dnc.errors import BadInput, Busy, Conflict, GivenUp, NoSpace, NotFound, TimedOut, ToolFailed, Unsafe
 from dnc.tools import drbd
 from host.fake_host import (

@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+
 from dnc.errors import BadConfig, BadInput, Busy, Conflict, GivenUp, Unsafe
 from dnc.host.addresses import replication_address
 from dnc.host.files import Files

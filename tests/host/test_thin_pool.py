@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from dnc.command import Result, Runner, failure
 from dnc.errors import Busy, Conflict, NoSpace, NotFound, TimedOut, Unsafe
 from dnc.grammar import parse_pool

@@ -6,6 +6,7 @@ import io
 import struct
 
 import pytest
+
 from dnclab.counter import (
     LARGEST_RING,
     SECTOR,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from dnclab import Lab, LabError, access, bootstrap, build, cli, guest_image, kernel, qemu, state, switch
 from dnclab import command as commands
 from dnclab import lab as lab_module

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from lxml import etree
+
 from oned import Call, Completed
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "recorded"

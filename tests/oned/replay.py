@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 from lxml import etree
-from oned import Call, Image, Injection, Oned, Operation, Refused, Settings, SshFarm, VirtualMachine
 from recordings import AnsweringBackend, Recording, load
+
+from oned import Call, Image, Injection, Oned, Operation, Refused, Settings, SshFarm, VirtualMachine
 
 # Operations that the stand-in does not offer, by the words of the recording's label.
 NOT_OFFERED = {

@@ -8,6 +8,7 @@ from xmlrpc.client import ServerProxy
 
 import pytest
 from lxml import etree
+
 from oned import Call, Completed, Oned, Refused, Settings, SshFarm
 from oned.messages import failure_text, transfer_error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator
 
 import pytest
+
 from oned import Oned, Settings, SshFarm
 from oned.backend import user_arguments
 

@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+
 from dnc.errors import BadInput, NoSpace
 from dnc.opennebula import driver
 

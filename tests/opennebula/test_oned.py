@@ -6,6 +6,7 @@ import http.server
 import threading
 
 import pytest
+
 from dnc.errors import BadConfig, BadInput, OnedError, Unreachable
 from dnc.opennebula import oned
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+
 from dnc.errors import BadInput
 from dnc.opennebula.action import parse_vmm_message
 from dnc.opennebula.datastore import parse_encoded_vm, parse_message

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from sim import scenario
 from sim.farm import SimFarm
 from sim.record import RECORDING

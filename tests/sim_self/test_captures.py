@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+
 from sim.farm import SimFarm
 
 CAPTURES = Path(__file__).resolve().parents[1] / "data" / "captures"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from sim.farm import SimFarm
 
 pytestmark = pytest.mark.sim

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from caller import TestCaller
+
 from dnc.opennebula.driver import Call, load_action, match_arguments
 from dnc.opennebula.vm import parse_vm
 from dnc.tm import mkimage

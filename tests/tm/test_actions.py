@@ -7,10 +7,11 @@ import pathlib
 
 import pytest
 from actions import DIRECTORY, document, run
+from fake_hosts import spec, status
+
 from dnc.errors import BadInput, DncError, NotFound, Unreachable, Unsafe
 from dnc.tm import mkimage
 from dnc.tools import drbd
-from fake_hosts import spec, status
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 MIB = 1 << 20

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dnc.errors import BadInput, Busy, NotFound, ToolFailed, Unsafe
 from dnc.tools import drbd
 from dnc.tools.drbd9 import Drbd9
 from dnc.tools.drbd84 import Drbd84
 from dnc.tools.single import Single
-from hypothesis import given
-from hypothesis import strategies as st
 from tools import captured
 
 KIB, MIB = 1024, 1024 * 1024

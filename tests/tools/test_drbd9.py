@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from dnc.errors import BadInput
 from dnc.tools.drbd import DiskState, Role
 from dnc.tools.drbd9 import Drbd9

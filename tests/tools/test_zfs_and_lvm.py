@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dnc.errors import Busy, Conflict, NoSpace, NotFound, ToolFailed
 from dnc.tools import lvm, zfs
 from tools import captured

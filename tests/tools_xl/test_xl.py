@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from dnc.errors import DncError
 from dnc.tools import xl
 from dnc.tools.xl import DomainState

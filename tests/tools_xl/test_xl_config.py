@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dnc.errors import BadInput
 from dnc.tools.xl_config import (
     DiskConfig,
@@ -19,8 +22,6 @@ from dnc.tools.xl_config import (
     render,
     vdev_for,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 PVH, PV, HVM = GuestType.PVH, GuestType.PV, GuestType.HVM
 PLAIN = DomainConfig(

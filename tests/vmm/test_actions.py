@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dnc.errors import BadInput, DncError, GivenUp, NotFound, TimedOut, ToolFailed, Unsafe
 
+from dnc.errors import BadInput, DncError, GivenUp, NotFound, TimedOut, ToolFailed, Unsafe
 from vmm.documents import disk, leaf, message, nic, vector, vm_text
 from vmm.machine import Guest, Machine
 

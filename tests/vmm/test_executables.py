@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from dnc.errors import BadInput
 from dnc.opennebula.driver import load_action, match_arguments
 

@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 
 import pytest
+
 from dnc import config as configuration
 from dnc.errors import BadInput
 from dnc.opennebula.vm import VmDocument, parse_vm
 from dnc.tools.xl_config import GuestType, render
 from dnc.vmm.guest import domain_config, domain_uuid, guest_type
-
 from vmm.documents import disk, leaf, nic, sample, vector, vm
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden" / "xl"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+
 from dnc.errors import DncError, NotFound, ToolFailed, Unreachable, Unsafe
 from dnc.host.domains import Domains
 from dnc.host.handover import Sight, Step, decide, see
 from dnc.host.remote import migration_receiver
 from dnc.tools.xl import Domain, DomainState
-
 from vmm.documents import disk, message, vm_text
 from vmm.machine import Guest, Machine
 
