@@ -63,7 +63,8 @@ def crash(world: World, target: str) -> None:
     """SIGKILL: target agent = all above this tool on the host, action = the driver on the frontend, both."""
     here, there = callers()
     chosen = {"agent": here, "action": there or here, "both": here + there}[target]
-    exchange(f"/run/sim/sock/{world.host}", {"kill": chosen})
+    # Outermost first: a shell that outlives its command would report the death, here-document and all.
+    exchange(f"/run/sim/sock/{world.host}", {"kill": chosen[::-1]})
     if target != "action" or not there:
         os._exit(137)
 
