@@ -14,7 +14,7 @@ from .timing import CannotMeasure
 BACKENDS = ("zfs", "thin")
 RATIO_BUDGET = 1.3
 SIZES_GB = (1, 8, 64)
-# "Same time" as a number: what repeated clones of one image differ by on a busy two-core machine.
+# "Same time" as a number: the room that single measurements need; a cost that grew with size would be 64-fold.
 SAME_TIME = 1.25
 RAW_IMAGE_MIB = 64
 ENLARGE_S = 300.0
