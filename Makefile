@@ -51,7 +51,7 @@ test: setup lint fast lab-test
 
 ## fast: the tests that need no lab
 fast: setup
-	$(RUN)/python -m pytest -q -m "not lab" -n 2 --dist loadscope
+	$(RUN)/python -m pytest -q -m "not lab" -n 2 --dist worksteal
 
 ## lab-test: the tests on the two real hosts
 lab-test: setup

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from captured_state import make_resource
 
 from sim.farm import SimFarm
 
@@ -50,8 +51,6 @@ def test_different_data_that_say_they_are_equal(lab: SimFarm) -> None:
     """new-current-uuid --clear-bitmap over different volumes: the promise that DRBD never checks."""
     ok(lab, "node1", "lvcreate -q -y -V 64M -T vg0/pool -n lie", "echo data | dd of=/dev/vg0/lie conv=notrunc 2>&1")
     ok(lab, "node2", "lvcreate -q -y -V 64M -T vg0/pool -n lie")
-    from conftest import make_resource
-
     make_resource(lab, "lie", 20, "/dev/vg0/lie")
     assert lab.violations() == ["lie: node1 and node2 differ in 1 blocks, yet say UpToDate"]
 
