@@ -19,7 +19,7 @@ REMOTES := $(DESTDIR)$(ONE_LOCATION)/var/remotes
 SHARE   := $(DESTDIR)$(ONE_LOCATION)/share/dnc
 endif
 
-.PHONY: help setup packages demo test fast lab-test lint bench install uninstall lab-up lab-down clean
+.PHONY: help setup packages demo test fast lab-test lab-long lint bench install uninstall lab-up lab-down clean
 
 help:
 	@sed -n 's/^## \([a-z-]*\): */  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,11 +51,15 @@ test: setup lint fast lab-test
 
 ## fast: the tests that need no lab
 fast: setup
-	$(RUN)/python -m pytest -q -m "not lab" -n 2 --dist worksteal
+	$(RUN)/python -m pytest -q -m "not lab and not lablong" -n 2 --dist worksteal
 
 ## lab-test: the tests on the two real hosts
 lab-test: setup
-	$(RUN)/python -m pytest -q -m lab
+	$(RUN)/python -m pytest -v -m lab --durations=20
+
+## lab-long: more of a VM's life on the two real hosts: every way to sleep, every kind of guest and disk
+lab-long: setup
+	$(RUN)/python -m pytest -v -m lablong --durations=20
 
 ## lint: ruff on everything, mypy --strict on lib
 lint: setup

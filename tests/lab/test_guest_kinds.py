@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.lab
+pytestmark = pytest.mark.lablong
 
 KINDS = {
     "pvh-own-loader": {"XEN_TYPE": "pvh", "OS": {}},
