@@ -18,6 +18,21 @@ for directory in (Path(__file__).parent, *(Path(__file__).parents[2] / name for 
 from simulated import SimStage  # noqa: E402
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """See marks.py."""
+    config.addinivalue_line("markers", "thorough: contract tests that only run when -m names them (minutes)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without `-m ... thorough ...` the thorough tests are left out, unless one is named on the command line."""
+    named = any("::" in argument for argument in config.args)
+    if named or "thorough" in (config.option.markexpr or "") or config.option.keyword:
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
 class Stages:
     """The farm of this process, made again when a test has spoilt it."""
 

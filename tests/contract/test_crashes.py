@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lines import HeldVm, complaint, succeeds
+from marks import THOROUGH, ZFS_FIRST, first
 from simulated import MIB, SimStage
 
 from sim.farm import Done
@@ -39,25 +40,27 @@ def crashed(stage: SimStage, action: Callable[[], Done], offset: int, step: int 
             return
 
 
-def test_clone_killed_at_every_command(stage: SimStage, backend: str) -> None:
+@ZFS_FIRST
+@pytest.mark.parametrize("offset", first(0, later=(3,)))
+def test_clone_killed_at_every_command(stage: SimStage, backend: str, offset: int) -> None:
     image = stage.import_image(backend)
     points = 0
     held = HeldVm(stage, image)
-    for offset in (0, 3):
-        for n in crashed(stage, held.make, offset):
-            points += 1
-            if n % 3:
-                succeeds(held.make())
-                assert stage.replicas_equal(f"{image.source}-{held.vm.id}-0", 2 * MIB)
-            succeeds(held.delete())
-            assert stage.remains(image) == []
-            succeeds(held.delete_directory())
-            held.renew()
+    for n in crashed(stage, held.make, offset):
+        points += 1
+        if n % 3:
+            succeeds(held.make())
+            assert stage.replicas_equal(f"{image.source}-{held.vm.id}-0", 2 * MIB)
+        succeeds(held.delete())
+        assert stage.remains(image) == []
+        succeeds(held.delete_directory())
+        held.renew()
     held.forget()
-    assert points > 8
+    assert points > 4
     assert stage.violations() == []
 
 
+@THOROUGH
 @pytest.mark.parametrize("kind", ["persistent", "volatile"])
 def test_making_a_disk_killed(stage: SimStage, kind: str) -> None:
     image = stage.import_image("thin", persistent=True)
@@ -74,6 +77,7 @@ def test_making_a_disk_killed(stage: SimStage, kind: str) -> None:
     assert stage.replicas_equal(image.source, 2 * MIB)
 
 
+@THOROUGH
 def test_delete_killed_at_every_command(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     held = HeldVm(stage, image)
@@ -87,6 +91,7 @@ def test_delete_killed_at_every_command(stage: SimStage, backend: str) -> None:
     held.forget()
 
 
+@THOROUGH
 def test_saving_a_persistent_disk_killed_at_every_command(stage: SimStage) -> None:
     image = stage.import_image("zfs", persistent=True)
     held = HeldVm(stage, image)
@@ -101,6 +106,7 @@ def test_saving_a_persistent_disk_killed_at_every_command(stage: SimStage) -> No
     held.forget()
 
 
+@THOROUGH
 def test_import_killed_leaves_nothing_once_the_image_is_deleted(stage: SimStage, backend: str) -> None:
     path = stage.raw_file()
     for n in itertools.count(1, 3):
@@ -121,6 +127,7 @@ def test_import_killed_leaves_nothing_once_the_image_is_deleted(stage: SimStage,
             return
 
 
+@THOROUGH
 def test_deploy_killed_at_every_command(stage: SimStage) -> None:
     image = stage.import_image("zfs")
     vm = stage.bare(image)
@@ -142,6 +149,7 @@ def test_deploy_killed_at_every_command(stage: SimStage) -> None:
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_live_migration_killed_at_every_command(stage: SimStage, backend: str) -> None:
     """Wherever it breaks: the guest runs on one host, and it can be moved from there again."""
     image = stage.import_image(backend)

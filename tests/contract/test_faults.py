@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lines import HeldVm, complaint, succeeds
+from marks import THIN_FIRST, THOROUGH, ZFS_FIRST, first
 from simulated import MIB, SimStage
 
 pytestmark = pytest.mark.sim
@@ -87,7 +88,8 @@ def test_clone_on_broken_hosts(stage: SimStage, what: str) -> None:
     held.forget()
 
 
-@pytest.mark.parametrize("what", list(ONED_FAULTS))
+@pytest.mark.parametrize("what", first(
+    "not answering", "nonsense", later=("refusing", "no password", "an empty password")))
 def test_oned_does_not_answer(stage: SimStage, what: str) -> None:
     breaks, heals = ONED_FAULTS[what]
     image = stage.import_image("zfs")
@@ -106,6 +108,7 @@ def test_oned_does_not_answer(stage: SimStage, what: str) -> None:
     held.forget()
 
 
+@THIN_FIRST
 def test_pool_missing_tool_and_pool_full(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     held = HeldVm(stage, {"IMAGE": image.name}, {"TYPE": "fs", "FS": "ext4", "SIZE": "8"})
@@ -172,7 +175,7 @@ def test_a_finished_image_of_that_name_is_not_overwritten(stage: SimStage) -> No
     assert stage.replicas_equal(image.source, 2 * MIB)
 
 
-@pytest.mark.parametrize("what", ["xl", "sudo", "xl create"])
+@pytest.mark.parametrize("what", first("xl create", later=("xl", "sudo")))
 def test_start_on_a_broken_host(stage: SimStage, what: str) -> None:
     image = stage.import_image("thin")
     vm = stage.bare(image)
@@ -195,6 +198,7 @@ def test_start_on_a_broken_host(stage: SimStage, what: str) -> None:
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_host_dies_and_its_vm_goes_on_elsewhere(stage: SimStage, backend: str) -> None:
     """The host loses power; OpenNebula moves the VM in UNKNOWN; the host comes back and is brought up to date."""
     image = stage.import_image(backend)
@@ -212,6 +216,7 @@ def test_host_dies_and_its_vm_goes_on_elsewhere(stage: SimStage, backend: str) -
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@ZFS_FIRST
 def test_delete_with_a_dead_member_is_finished_later(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     held = HeldVm(stage, image)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from lines import HeldVm, complaint, succeeds
+from marks import THIN_FIRST, THOROUGH, ZFS_FIRST, first
 from simulated import MIB, POOLS, SimStage
 
 from sim.farm import Done
@@ -26,7 +27,8 @@ def at_once(*actions: Callable[[], Done]) -> list[Done]:
     return [results[n] for n in range(len(actions))]
 
 
-@pytest.mark.parametrize("command", [1, 3, 5])
+@ZFS_FIRST
+@pytest.mark.parametrize("command", first(3, later=(1, 5)))
 def test_delete_while_the_clone_runs(stage: SimStage, backend: str, command: int) -> None:
     image = stage.import_image(backend)
     stage.farm.delay("node1", "", 1.5, n=command)
@@ -40,6 +42,7 @@ def test_delete_while_the_clone_runs(stage: SimStage, backend: str, command: int
     assert stage.domain_hosts(vm) == []
 
 
+@THIN_FIRST
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_delete_while_the_deploy_runs(stage: SimStage, backend: str, when: str) -> None:
     image = stage.import_image(backend)
@@ -53,6 +56,7 @@ def test_delete_while_the_deploy_runs(stage: SimStage, backend: str, when: str) 
     assert stage.remains(image) == []
 
 
+@ZFS_FIRST
 def test_delete_of_a_disk_that_never_was(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     kept = stage.import_image(backend, persistent=True)
@@ -65,6 +69,7 @@ def test_delete_of_a_disk_that_never_was(stage: SimStage, backend: str) -> None:
     held.forget()
 
 
+@THIN_FIRST
 def test_a_forced_end_keeps_persistent_images(stage: SimStage, backend: str) -> None:
     kept = stage.import_image(backend, persistent=True)
     vm = stage.bare(kept)
@@ -77,6 +82,7 @@ def test_a_forced_end_keeps_persistent_images(stage: SimStage, backend: str) -> 
     stage.cloud.terminate(again, hard=True).checked()
 
 
+@THOROUGH
 def test_recreate_and_retry(stage: SimStage) -> None:
     image = stage.import_image("zfs")
     stage.farm.fail_at("node1", "drbdadm up")
@@ -92,6 +98,7 @@ def test_recreate_and_retry(stage: SimStage) -> None:
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_every_disk_action_twice(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     kept = stage.import_image(backend, persistent=True)
@@ -112,6 +119,7 @@ def test_every_disk_action_twice(stage: SimStage, backend: str) -> None:
     held.forget()
 
 
+@ZFS_FIRST
 def test_disk_actions_twice_at_once(stage: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     held = HeldVm(stage, image, image)
@@ -140,6 +148,7 @@ def test_make_and_delete_at_once(stage: SimStage) -> None:
     held.forget()
 
 
+@THOROUGH
 def test_many_vms_at_once_get_their_own_minors(stage: SimStage) -> None:
     image = stage.import_image("zfs")
     machines = [HeldVm(stage, image, image, host=("node1", "node2")[n % 2]) for n in range(4)]
@@ -156,6 +165,7 @@ def test_many_vms_at_once_get_their_own_minors(stage: SimStage) -> None:
     assert stage.remains(image) == []
 
 
+@THOROUGH
 def test_migration_actions_twice(stage: SimStage) -> None:
     image = stage.import_image("zfs")
     vm = stage.bare(image)

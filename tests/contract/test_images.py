@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from marks import THIN_FIRST, THOROUGH, ZFS_FIRST
 from simulated import MIB, POOLS, SimStage
+
+from oned import Refused
 
 pytestmark = pytest.mark.sim
 SIZE = 2 * MIB
@@ -93,6 +96,7 @@ def test_image_from_the_web(stage: SimStage, server: str) -> None:
     assert_is_file(stage, again.source, raw)
 
 
+@ZFS_FIRST
 def test_wrong_checksum_is_told_and_leaves_nothing(stage: SimStage, backend: str) -> None:
     image = stage.cloud.create_image(stage.new_name("image"), str(stage.raw_file()), stage.datastores[backend],
                                      template={"MD5": "0" * 32})
@@ -102,8 +106,6 @@ def test_wrong_checksum_is_told_and_leaves_nothing(stage: SimStage, backend: str
 
 
 def test_sources_that_are_none(stage: SimStage, server: str) -> None:
-    from oned import Refused
-
     secret = stage.directory / "secret"
     secret.write_text("x" * 100)
     broken = stage.images / "broken.qcow2"
@@ -119,6 +121,7 @@ def test_sources_that_are_none(stage: SimStage, server: str) -> None:
     assert stage.leftovers() == []
 
 
+@ZFS_FIRST
 def test_empty_images_and_image_clone(stage: SimStage, backend: str) -> None:
     store = stage.datastores[backend]
     empty = stage.cloud.create_image(stage.new_name("empty"), size_mb=2, datastore=store, type="DATABLOCK")
@@ -138,6 +141,7 @@ def test_empty_images_and_image_clone(stage: SimStage, backend: str) -> None:
     assert_is_file(stage, copy.source, stage.raw_file())
 
 
+@THIN_FIRST
 def test_datastores_are_monitored(stage: SimStage, backend: str) -> None:
     store = stage.datastores[backend]
     stage.cloud.monitor_datastore(store).checked()
@@ -170,6 +174,7 @@ def test_an_instant_clone_is_proven(stage: SimStage, backend: str) -> None:
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@ZFS_FIRST
 def test_replicas_not_proven_equal_are_compared(stage: SimStage, backend: str) -> None:
     """A member whose metadata says otherwise: no proof, so DRBD itself decides, and nothing is lost."""
     image = stage.import_image(backend)
@@ -209,6 +214,7 @@ def test_a_larger_clone_is_right_on_both(stage: SimStage, backend: str) -> None:
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_an_image_that_clones_need_stays(stage: SimStage) -> None:
     image = stage.import_image("zfs")
     vm = stage.bare(image)
@@ -231,6 +237,7 @@ def test_rm_of_what_is_not_there_is_done(stage: SimStage) -> None:
     assert stage.leftovers() == []
 
 
+@THIN_FIRST
 def test_pools_are_named_in_errors(stage: SimStage, backend: str) -> None:
     stage.farm.fill_pool("node2", "tank" if backend == "zfs" else "vg0/pool", free=0)
     image = stage.cloud.create_image(stage.new_name("image"), str(stage.raw_file()), stage.datastores[backend])

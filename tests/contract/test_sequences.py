@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from marks import THOROUGH
 from simulated import SimStage
 
 from oned import Image, VirtualMachine
@@ -94,6 +95,7 @@ def kept_whole(stage: SimStage, images: list[Image]) -> None:
             assert stage.farm.volume_data(host, image.source, 2 << 20)[MARK_AT:] == wanted, f"{image.source} on {host}"
 
 
+@THOROUGH
 def test_random_operations(stage: SimStage) -> None:
     clone = stage.import_image("zfs")
     kept = [stage.import_image(backend, persistent=True) for backend in ("zfs", "thin")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from marks import THOROUGH, first
 from simulated import MIB, SimStage
 
 from oned import VirtualMachine
@@ -36,10 +37,9 @@ def reach(stage: SimStage, vm: VirtualMachine, state: str) -> None:
     assert vm.status == state
 
 
-@pytest.mark.parametrize("state", [
-    "RUNNING", "POWEROFF", "SUSPENDED", "STOPPED", "UNDEPLOYED", "EPILOG_FAILURE", "PROLOG_MIGRATE_FAILURE",
-    "EPILOG_UNDEPLOY_FAILURE", "BOOT_MIGRATE_FAILURE",
-])
+@pytest.mark.parametrize("state", first("RUNNING", "STOPPED", later=(
+    "PROLOG_MIGRATE_FAILURE", "POWEROFF", "SUSPENDED", "UNDEPLOYED", "EPILOG_FAILURE", "EPILOG_UNDEPLOY_FAILURE", "BOOT_MIGRATE_FAILURE",
+)))
 def test_terminate_from(stage: SimStage, state: str) -> None:
     backend = ("zfs", "thin")[len(state) % 2]
     image = stage.import_image(backend)
@@ -54,7 +54,7 @@ def test_terminate_from(stage: SimStage, state: str) -> None:
     assert stage.farm.volume_data("node2", kept.source, 2 * MIB) == stage.raw_file(seed=2).read_bytes()
 
 
-@pytest.mark.parametrize("failing", ["tm.ln", "tm.mkimage", "vmm.deploy"])
+@pytest.mark.parametrize("failing", first("tm.mkimage", later=("tm.ln", "vmm.deploy")))
 def test_terminate_what_never_ran(stage: SimStage, failing: str) -> None:
     image = stage.import_image("zfs")
     kept = stage.import_image("zfs", persistent=True)
@@ -66,6 +66,7 @@ def test_terminate_what_never_ran(stage: SimStage, failing: str) -> None:
     assert stage.remains(image, kept) == []
 
 
+@THOROUGH
 def test_migrations_at_rest(stage: SimStage) -> None:
     """POWEROFF and SUSPENDED move to the other host; a checkpoint travels along."""
     image = stage.import_image("thin")
