@@ -38,7 +38,8 @@ def reach(stage: SimStage, vm: VirtualMachine, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", first("RUNNING", "STOPPED", later=(
-    "PROLOG_MIGRATE_FAILURE", "POWEROFF", "SUSPENDED", "UNDEPLOYED", "EPILOG_FAILURE", "EPILOG_UNDEPLOY_FAILURE", "BOOT_MIGRATE_FAILURE",
+    "PROLOG_MIGRATE_FAILURE", "POWEROFF", "SUSPENDED", "UNDEPLOYED", "EPILOG_FAILURE",
+    "EPILOG_UNDEPLOY_FAILURE", "BOOT_MIGRATE_FAILURE",
 )))
 def test_terminate_from(stage: SimStage, state: str) -> None:
     backend = ("zfs", "thin")[len(state) % 2]
