@@ -33,7 +33,8 @@ packages:
 	if [ -n "$$missing" ]; then \
 	  echo "installing:" $$missing; \
 	  [ "$$(id -u)" = 0 ] || { echo "make setup: run as root, or install: " $$missing; exit 1; }; \
-	  apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null; \
+	  apt-get update -q >/dev/null || echo "apt-get update failed: trying with the lists that are there"; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null; \
 	fi
 
 $(VENV)/ready: setup.cfg | packages
