@@ -105,14 +105,19 @@ class Server:
             return
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         peer = int.from_bytes(credentials[:4], sys.byteorder)
+        known, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
+                os.close(tell)
+                os.read(known, 1)  # crash injection finds its way up by the session's file: it must be there first
                 self.session(message, descriptors)
             finally:
                 os._exit(UNREACHABLE_BY_SIGNAL)
+        os.close(known)
         with open(f"/run/sim/live/sessions/{pid}", "w") as file:
             file.write(f"{peer} {self.host['name']}\n")
+        os.close(tell)
         self.waiting[pid] = client
 
     def refused(self) -> str:
