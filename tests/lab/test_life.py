@@ -39,6 +39,23 @@ def test_cold_migration_and_reboots(stage, image, vm):
     stage.wait_for_tick(vm, before)
 
 
+def test_power_cut_of_the_other_host(stage, backend, image, vm):
+    """node2 loses its power while the guest writes, comes back and is resynced; no write was lost or torn."""
+    disk = f"{image.source}-{vm.id}-0"
+    assert vm.host == "node1"
+    stage.lab.power_off("node2")
+    tick = stage.wait_for_tick(vm, stage.last_tick(vm) + 40, seconds=240)
+    stage.lab.power_on("node2")
+    stage.wait_until_synced("node1", disk)
+    tick = stage.wait_for_tick(vm, tick)
+    stage.cloud.poweroff(vm, hard=True).checked()
+    equal_replicas(stage, backend, disk, 64 * MIB)
+    for host in ("node1", "node2"):
+        counter = stage.counter(backend, disk, host)
+        assert counter.last >= tick
+        assert (counter.holes, counter.torn) == ((), ()), f"{host}: lost or torn writes"
+
+
 def test_many_disks(stage, backend, image):
     """A larger clone, a persistent, a volatile and a swap disk, through a live migration; the persistent one stays."""
     cloud = stage.cloud
