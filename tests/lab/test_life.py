@@ -49,7 +49,7 @@ def test_power_cut_of_the_other_host(stage, backend, image, vm):
     stage.wait_until_synced("node1", disk)
     tick = stage.wait_for_tick(vm, tick)
     stage.cloud.poweroff(vm, hard=True).checked()
-    equal_replicas(stage, backend, disk, 64 * MIB)
+    equal_replicas(stage, backend, disk, stage.lab.guest_image.stat().st_size)
     for host in ("node1", "node2"):
         counter = stage.counter(backend, disk, host)
         assert counter.last >= tick

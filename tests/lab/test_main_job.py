@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from looks import MIB, began_resync, equal_replicas, no_two_primaries
+from looks import began_resync, equal_replicas, no_two_primaries
 
 pytestmark = pytest.mark.lab
 
@@ -47,7 +47,7 @@ def test_what_the_guest_wrote_is_whole_on_both_replicas(stage, backend, image, v
     disk = f"{image.source}-{vm.id}-0"
     tick = stage.last_tick(vm)
     stage.cloud.poweroff(vm, hard=True).checked()
-    equal_replicas(stage, backend, disk, 64 * MIB)
+    equal_replicas(stage, backend, disk, stage.lab.guest_image.stat().st_size)
     for host in ("node1", "node2"):
         counter = stage.counter(backend, disk, host)
         assert counter.last >= tick
