@@ -9,7 +9,8 @@ import pytest
 from dnc.command import Result, Runner, failure
 from dnc.errors import Busy, Conflict, NoSpace, NotFound, TimedOut, Unsafe
 from dnc.grammar import parse_pool
-from dnc.host.pools import Surroundings, open_pool
+from dnc.host.pools import Surroundings
+from dnc.host.thin_pool import ThinPool
 from dnc.host.waiting import Patience
 from dnc.log import Log
 
@@ -53,7 +54,7 @@ def build(tmp_path):
         answers.setdefault("lvs", pool_report())
         script = Script(answers)
         patience = Patience(now=lambda: clock[0], sleep=sleep)
-        pool = open_pool(parse_pool("lvm:vg0/pool"), Surroundings(script, patience, str(tmp_path), "/none", 95))
+        pool = ThinPool(parse_pool("lvm:vg0/pool"), Surroundings(script, patience, str(tmp_path), "/none", 95))
         return pool, script
 
     return make

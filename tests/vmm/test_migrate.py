@@ -155,15 +155,21 @@ def test_the_paused_source_continues_when_nothing_is_there(pair):
 def test_two_running_domains_are_never_made_one(pair):
     here, there = pair
     there.guests[NAME] = Guest(NAME, 4)
+    here.faults.add("receiver fails")
     with pytest.raises(Unsafe, match="one-901 to node2: it runs at both") as error:
         here.go()
     assert "decide which copy is right" in error.value.line()
     assert NAME in here.guests and NAME in there.guests
 
 
-def test_a_leftover_shell_is_cleared_first(pair):
+def test_a_leftover_shell_stops_one_migration_and_is_cleared(pair):
     here, there = pair
     there.guests[NAME + "--incoming"] = Guest(NAME + "--incoming", 4, "paused")
+    here.faults.add("receiver fails")
+    with pytest.raises(ToolFailed, match="one-901 cannot be migrated"):
+        here.go()
+    assert there.guests == {} and NAME in here.guests
+    here.faults.clear()
     here.go()
     assert list(there.guests) == [NAME]
 
@@ -175,8 +181,9 @@ def test_it_runs_nowhere(pair):
         here.go()
 
 
-def test_an_unreachable_destination_is_found_before_anything_starts(pair):
+def test_an_unreachable_destination_is_told_when_the_domain_is_not_plainly_here(pair):
     here, there = pair
+    here.guests = {NAME + "--migratedaway": Guest(NAME + "--migratedaway", 1, "paused")}
 
     def unreachable(_words):
         raise Unreachable("ssh to node2 failed: no route")
@@ -184,7 +191,7 @@ def test_an_unreachable_destination_is_found_before_anything_starts(pair):
     there._xl = unreachable
     with pytest.raises(Unsafe, match="node2 cannot be looked at"):
         here.go()
-    assert NAME in here.guests
+    assert list(here.guests) == [NAME + "--migratedaway"]
 
 
 def test_a_destination_that_vanishes_after_success_is_taken_at_xls_word(pair):

@@ -52,7 +52,9 @@ def prepare(farm: Sessions, move: Move) -> None:
         farm.log.info(f"{move.domain}: settling what an earlier migration left")
         _settle(farm, move, _places(farm, move))
         answers = survey(farm, move.hosts, move.names)
-    if _moved_already(farm, move, answers):
+    places = _places(farm, move)
+    if places[move.destination]:
+        # An earlier migration, or the administrator, has moved it; `migrate` finds it there (contract 6.4).
         farm.log.info(f"{move.domain} runs on {move.destination} already: nothing to prepare")
         return
     for name in move.names:
@@ -69,19 +71,6 @@ def prepare(farm: Sessions, move: Move) -> None:
         farm.call(move.destination, "ensure_link", path=f"{move.directory}/disk.{disk}", resource=name.text)
     for name in move.names:
         farm.call(move.destination, "promote", resource=name.text)
-
-
-def _moved_already(farm: Sessions, move: Move, answers: Dict[str, HostSurvey]) -> bool:
-    """Whether an earlier migration, or the administrator, has moved the domain and OpenNebula does not know.
-
-    Then premigrate has nothing to do, and `migrate` finds it there (contract 6.4). Only asked when no disk is
-    Primary at the source, so that the usual migration pays nothing.
-    """
-    found = answers[move.source]
-    if not move.names or any(found.of(name).primary for name in move.names):
-        return False
-    places = _places(farm, move)
-    return places[move.destination] and not places[move.source]
 
 
 def require_fit(farm: Sessions, move: Move, name: ResourceName, answers: Dict[str, HostSurvey]) -> None:

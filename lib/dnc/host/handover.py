@@ -77,6 +77,11 @@ class Handover:
         self._log = log
         self._patience = patience or Patience()
 
+    def is_plainly_here(self) -> bool:
+        """Whether this host alone tells that the domain runs here, with no half of an earlier migration."""
+        here = see(self._here.list(), self._name)
+        return here.plain is not None and here.away is None and here.incoming is None
+
     def look(self) -> Tuple[Sight, Optional[Sight]]:
         """Both hosts as they are now."""
         here = see(self._here.list(), self._name)
@@ -117,16 +122,12 @@ class Handover:
         self._act(step)
         return False
 
-    def end_shell(self) -> None:
-        """Remove what an earlier migration left at the destination. Raises ToolFailed, TimedOut."""
-        self._there.destroy(self._name + INCOMING)
-
     def _act(self, step: Step) -> None:
         try:
             if step is Step.END_SOURCE:
                 self._here.destroy(self._name + MIGRATED_AWAY)
             elif step is Step.END_SHELL:
-                self.end_shell()
+                self._there.destroy(self._name + INCOMING)
             elif step is Step.TAKE_BACK:
                 self._here.rename(self._name + MIGRATED_AWAY, self._name)
                 self._here.resume_suspended(self._name)

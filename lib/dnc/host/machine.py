@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
 
 from ..command import Runner
 from ..config import Config
-from ..grammar import PoolSpec, parse_pool
+from ..grammar import PoolKind, PoolSpec, parse_pool
 from ..log import Log
 from ..tools.drbd import Dialect, ResourceSpec
 from .files import Files, read_text
@@ -15,7 +15,7 @@ from .journal import GIVEN_UP, INTENTS, UNFINISHED, Journal
 from .links import Links
 from .locks import Locks
 from .minors import Minors
-from .pools import Pool, Surroundings, open_pool
+from .pools import Pool, Surroundings
 from .resource_files import ResourceFiles
 from .resources import Resources
 from .waiting import Patience
@@ -107,7 +107,7 @@ class Host:
                 self.runner, self.patience, self.paths.devices, self.paths.sys_block, self.config.pool_fill_limit,
                 self.journal.last_fill,
             )
-            pool = self._pools[spec] = open_pool(spec, around)
+            pool = self._pools[spec] = _open_pool(spec, around)
         return pool
 
     def pool_of(self, spec: ResourceSpec) -> Pool:
@@ -125,3 +125,14 @@ class Host:
                     from .files import explain
 
                     raise explain(error, path) from None
+
+
+def _open_pool(spec: PoolSpec, around: Surroundings) -> Pool:
+    """The backend for a pool's kind."""
+    if spec.kind is PoolKind.ZFS:
+        from .zfs_pool import ZfsPool
+
+        return ZfsPool(spec, around)
+    from .thin_pool import ThinPool
+
+    return ThinPool(spec, around)

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Mapping, NamedTuple, Optional, Protocol, Tupl
 
 from ..command import Runner
 from ..errors import NoSpace, NotFound
-from ..grammar import PoolKind, PoolSpec
+from ..grammar import PoolSpec
 from .waiting import Patience
 
 DEVICE_TIMEOUT_S = 30.0
@@ -173,17 +173,6 @@ def await_device(around: Surroundings, path: str, again: Callable[[], None]) -> 
         there, timeout=DEVICE_TIMEOUT_S, what=f"{path} did not appear", interval=0.02,
         hint="is udevd running? udevadm settle",
     )
-
-
-def open_pool(spec: PoolSpec, around: Surroundings) -> Pool:
-    """The backend for a pool's kind."""
-    if spec.kind is PoolKind.ZFS:
-        from .zfs_pool import ZfsPool
-
-        return ZfsPool(spec, around)
-    from .thin_pool import ThinPool
-
-    return ThinPool(spec, around)
 
 
 def split_thin(spec: PoolSpec) -> Tuple[str, str]:

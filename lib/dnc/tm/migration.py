@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Tuple
 
 from ..errors import BadInput, DncError
-from ..farm.migration import Move
+from ..farm.migration import Move, settle
+from ..farm.sessions import Sessions
 from ..grammar import parse_host, parse_id, parse_path
 from ..opennebula.datastore import parse_encoded_vm
 from ..opennebula.driver import Call
@@ -39,3 +40,16 @@ def refuse_unmovable(move: Move, vm: VmDocument) -> None:
     for disk in vm.disks:
         if disk.kind is DiskKind.FOREIGN:
             raise DncError(f"disk {disk.id} of VM {vm.id} is not dnc's: no live migration", hint="detach it first")
+
+
+def settle_move(call: Call, keep: str) -> None:
+    """Look at both hosts, settle both; `keep` says whose directory stays: that of "source" or "destination".
+
+    A migration between datastores of one host never began. Raises DncError.
+    """
+    move, _vm = parse_move(call)
+    if move.source == move.destination:
+        return
+    with Sessions(call) as farm:
+        settle(farm, move, keep=parse_host(call.arg(keep)))
+        farm.commit()

@@ -33,8 +33,13 @@ def run(call: Call) -> None:
 
 
 def _is_there_already(vm: Vm, handover: Handover, destination: str) -> bool:
-    """Whether the cluster moved it before us; leftovers of a broken attempt are cleared first. Raises Unsafe."""
+    """Whether the cluster moved it before us; leftovers of a broken attempt are cleared first. Raises Unsafe.
+
+    Plainly here it is migrated without a session to look there: what xl meets there it tells, and settling clears.
+    """
     name = vm.document.domain
+    if handover.is_plainly_here():
+        return False
     here, there = handover.look()
     if there is None:
         raise Unsafe(f"{destination} cannot be looked at from here", hint="check ssh from host to host (ssh -A)")
@@ -42,9 +47,6 @@ def _is_there_already(vm: Vm, handover: Handover, destination: str) -> bool:
     if step is Step.NOWHERE:
         raise NotFound(f"{name} does not run here, nor on {destination}", hint="OpenNebula will show it as POWEROFF")
     if step is Step.STAYED:
-        return False
-    if step is Step.END_SHELL and here.plain:
-        handover.end_shell()  # the disks' lock says that no other migration runs
         return False
     handover.settle(Unsafe(f"{name}: an earlier migration was broken off, it runs on here", hint="migrate again"))
     return True
