@@ -18,7 +18,10 @@ BOOT_START = 2048  # sectors: 1 MiB, the gap before it holds GRUB's core image
 BOOT_SECTORS = 54 * 2048
 COUNTER_SECTORS = 8 * 2048
 IMAGE_BYTES = (BOOT_START + BOOT_SECTORS + COUNTER_SECTORS) * SECTOR
-GRUB_MODULES = ["biosdisk", "part_msdos", "ext2", "search", "search_fs_file", "configfile", "normal", "linux", "serial"]
+# test: without it `if [ ... ]` in grub.cfg takes the wrong turn
+GRUB_MODULES = [
+    "biosdisk", "part_msdos", "ext2", "search", "search_fs_file", "configfile", "normal", "test", "linux", "serial",
+]
 
 
 def compile_counter(builder: Path, log: Path) -> bytes:
