@@ -82,7 +82,6 @@ class Stage:
         """The guest's image, imported into a backend's datastore; the operation that did it is checked."""
         image = self.cloud.create_image(
             name, str(self.lab.artifacts / file), self.datastores[backend], persistent=persistent,
-            template={"DEV_PREFIX": "xvd"},
         )
         self.cloud.operations[-1].checked()
         return image

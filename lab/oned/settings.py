@@ -31,7 +31,7 @@ class Settings:
     tm_mad_conf: Dict[str, str] = field(default_factory=lambda: dict(_TM_MAD_CONF))
     inherit_datastore_attributes: tuple[str, ...] = ("DNC_POOL",)
     live_disk_snapshots: tuple[str, ...] = ("vmm_dnc-dnc",)
-    device_prefix: str = "sd"
+    device_prefix: str = "xvd"
 
     @property
     def major(self) -> tuple[int, int]:

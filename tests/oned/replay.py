@@ -68,7 +68,7 @@ class Replay:
         self.directory = directory = Path(tempfile.mkdtemp(prefix="oned-replay-"))
         (directory / "ssh").mkdir()
         settings = Settings(
-            vm_mad="rec", vmm_directory="rec", tm_mad="rec", ds_mad="rec", im_mad="rec",
+            vm_mad="rec", vmm_directory="rec", tm_mad="rec", ds_mad="rec", im_mad="rec", device_prefix="sd",
             live_disk_snapshots=("rec-rec",), inherit_datastore_attributes=(), tm_mad_conf=_TM_MAD_CONF)
         self.backend = AnsweringBackend()
         self.cloud = Oned(directory / "one", SshFarm((), directory / "ssh", None), settings, backend=self.backend)
