@@ -68,7 +68,7 @@ def test_many_disks(stage, backend, image):
     vm = stage.instantiate(image, "node1", DISK=disks)
     larger = f"{image.source}-{vm.id}-0"
     size = int(stage.lab.root("node1", ["blockdev", "--getsize64", f"/dev/drbd/by-res/{larger}/0"]).stdout)
-    assert 160 * MIB <= size < 162 * MIB
+    assert 160 * MIB <= size < 165 * MIB, "what was asked for, DRBD's metadata less and whole extents more"
     assert began_resync(stage, larger) == []
     tick = stage.wait_for_tick(vm, 1)
     cloud.migrate(vm, "node2", live=True).checked()
