@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import io
 import re
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnclab import Lab
+from dnclab.cache import locked
 from dnclab.counter import Counter, read_counter
 from oned import Datastore, Image, Oned, VirtualMachine, lab_farm
 from oned.calls import Progress
@@ -28,13 +30,18 @@ class Stage:
 
     def __init__(self, name: str, *, quiet: bool = False, progress: Progress | None = None, hosts: int = 2) -> None:
         self.lab = Lab(name, quiet=quiet)
+        self._held = contextlib.ExitStack()
         self._hosts = hosts
         self._progress = progress
         self.cloud: Oned = None  # type: ignore[assignment]  # set by start()
         self.datastores: dict[str, Datastore] = {}
 
     def start(self) -> None:
-        """Lab up at its saved state; suite installed on the frontend as a user would, then copied to the hosts."""
+        """Lab up at its saved state; suite installed on the frontend as a user would, then copied to the hosts.
+
+        A lab has one stage at a time: who comes second, from another checkout perhaps, waits and is told for whom.
+        """
+        self._held.enter_context(locked(f"stage-{self.lab.name}", f"a play on lab {self.lab.name}", wait=True))
         if self.lab.running():
             self.lab.reset()
         else:
@@ -68,6 +75,7 @@ class Stage:
             self.cloud.stop()
         if down:
             self.lab.down()
+        self._held.close()
 
     def __enter__(self) -> Stage:
         self.start()

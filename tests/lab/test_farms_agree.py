@@ -13,9 +13,9 @@ from sim.scenario import Scenario
 from sim.scenario_tools import LVM, ZFS
 
 TOOLS = {"zfs": ZFS, "thin": LVM}
+pytestmark = pytest.mark.lablong
 
 
-@pytest.mark.lab
 def test_a_vm_lives_the_same_life(stage, backend, tmp_path):
     """The suite's executables: states, places, roles and calls after each user operation."""
     real = scenarios.compared(scenarios.short_life(scenarios.LabPlace(stage), backend))
@@ -23,7 +23,6 @@ def test_a_vm_lives_the_same_life(stage, backend, tmp_path):
         assert real == scenarios.compared(scenarios.short_life(simulated, backend))
 
 
-@pytest.mark.lablong
 def test_the_tools_answer_as_recorded(stage, backend):
     """zfs, LVM, DRBD and xl by hand; the simulated farm is compared with the same recording (tests/sim_self)."""
     tools = TOOLS[backend]
