@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from typing import IO, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import IO, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import NoPrivilege, TimedOut, ToolFailed, ToolMissing
 from .log import Log, redact
@@ -151,3 +152,41 @@ def failure(result: Result, tool: str, *, privileged: bool = False) -> Union[Too
     error.status = result.status
     error.stderr = text
     return error
+
+
+class Apart(NamedTuple):
+    """A process of ours that outlives us: where we write to it, and read from it."""
+
+    requests: int
+    replies: int
+
+
+def start_apart(act: Callable[[int, int], None]) -> Apart:
+    """Run `act(requests, replies)` in a process of its own session, which no signal for us reaches.
+
+    It reads the end of `requests` as soon as we end, also by SIGKILL. Forked, not started: it is there at once, and
+    needs nothing from a disk that may be slow by then.
+    """
+    their_requests, requests = os.pipe()
+    replies, their_replies = os.pipe()
+    if os.fork():
+        os.close(their_requests)
+        os.close(their_replies)
+        return Apart(requests, replies)
+    try:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        # Nothing of ours stays open in it: locks, devices, the stream by which the frontend sees our end.
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) not in (their_requests, their_replies):
+                try:
+                    os.close(int(name))
+                except OSError:
+                    continue  # the listing's own
+        act(their_requests, their_replies)
+    finally:
+        os._exit(0)

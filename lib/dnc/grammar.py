@@ -20,6 +20,7 @@ _VOLATILE = re.compile(r"one-sys-([0-9]{1,10})-([0-9]{1,5})\Z")
 _DATASET = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*\Z")
 _THIN = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*/[A-Za-z0-9_+.][A-Za-z0-9_+.-]*\Z")
 _DOMAIN = re.compile(r"one-([0-9]{1,10})\Z")
+_SNAPSHOT = re.compile(r"(?:save-)?[0-9]{1,10}\Z")
 
 
 def shown(text: str) -> str:
@@ -117,6 +118,13 @@ def parse_image_source(text: str) -> ResourceName:
     if name.kind is not ResourceKind.IMAGE:
         raise BadInput(f"{shown(text)} is not an image volume of dnc")
     return name
+
+
+def parse_snapshot(text: str) -> str:
+    """A snapshot of a disk: OpenNebula's number, or save-<image> while that image is made of it. Raises BadInput."""
+    if not _SNAPSHOT.match(text):
+        raise BadInput(f"{shown(text)} is not a snapshot of dnc")
+    return text
 
 
 def parse_domain(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 from sim import blocks, lvm_report, sizes
@@ -39,7 +40,7 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
                     "  /run/lock/lvm/P_global:aux: open failed: Permission denied\n"
                 ),
             )
-        options, names = parse(argv[1:], tool in ("lvs", "vgs", "pvs"))
+        options, names = parse(argv[1:], tool in ("lvs", "vgs", "pvs", "lvremove"))
         if tool in lvm_report.REPORTS:
             return lvm_report.REPORTS[tool](world, options, names)
         return COMMANDS[tool](world, options, names)
@@ -241,8 +242,18 @@ def _plain(world: World, target: str, letters: dict, tags: list[str]) -> tuple[i
     return 0, f'{remark}  Logical volume "{name}" created.\n', ""
 
 
-def _lvremove(world: World, _options: list[tuple[str, str]], names: list[str]) -> tuple[int, str, str]:
+def _selected(world: World, group: str, expression: str) -> list[str]:
+    """The volumes that a selection by name matches; only field=~regex is known."""
+    field, _, pattern = expression.partition("=~")
+    if field.strip() != "lv_name":
+        raise Refused(3, f"  Unrecognised field: {field}")
+    return [f"{group}/{name}" for name in sorted(group_of(world, group)["volumes"]) if re.search(pattern, name)]
+
+
+def _lvremove(world: World, options: list[tuple[str, str]], names: list[str]) -> tuple[int, str, str]:
     out, err, status = "", "", 0
+    if "E" in dict(options):
+        names = [full for group in names for full in _selected(world, group, dict(options)["E"])]
     for full in names:
         group, name = split(full)
         try:
@@ -327,7 +338,8 @@ def _lvrename(world: World, _options: list[tuple[str, str]], names: list[str]) -
             volume["origin"] = new
     withdraw(group, old)
     os.rename(volume_file(world, group, old), volume_file(world, group, new))
-    publish(world, group, new)
+    if volumes[new]["active"]:
+        publish(world, group, new)
     return 0, f'  Renamed "{old}" to "{new}" in volume group "{group}"\n', ""
 
 

@@ -347,8 +347,11 @@ def _promote(world: World, _options: list[tuple[str, str]], names: list[str]) ->
             os.rename(volume_file(world, snapshot), volume_file(world, target))
             for clone in clones_of(world, snapshot):
                 datasets(world)[clone]["origin"] = target
-    datasets(world)[old]["origin"] = f"{name}@{origin.partition('@')[2]}"
+    # The promoted one takes over what the other hung on itself.
     datasets(world)[name].pop("origin")
+    if "origin" in datasets(world)[old]:
+        datasets(world)[name]["origin"] = datasets(world)[old]["origin"]
+    datasets(world)[old]["origin"] = f"{name}@{origin.partition('@')[2]}"
     return 0, "", ""
 
 

@@ -182,6 +182,8 @@ def list_(world: World, words: list[str]) -> tuple[int, str, str]:
             )
         except Refused as refusal:
             errors, status = errors + refusal.text + "\n", 1
+    if options.get("s") == "createtxg":
+        chosen.sort(key=lambda name: world.of()["zfs"]["datasets"][name]["txg"])
     for name in chosen:
         rows.append([_show(value(world, name, column)[0], column, "p" in options) for column in columns])
     if "H" in options:

@@ -171,6 +171,8 @@ def make_available(farm: Sessions, located: Located, host: str) -> None:
     elsewhere = [other for other, found in located.found.items() if other != host and found.primary]
     if elsewhere:
         raise Busy(f"{located.name} is Primary on {' '.join(elsewhere)}", hint="does the VM run there? xl list")
+    if located.spec.reverting:
+        raise Unsafe(f"{located.name} is half reverted", hint="onevm disk-snapshot-revert again")
     if located.spec.state != "ready":
         raise Unsafe(f"{located.name} is half made", hint="onevm recover --recreate makes the disk anew")
     making.bring_up(farm, located.hosts, located.spec)

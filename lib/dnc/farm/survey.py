@@ -157,12 +157,19 @@ class Located(NamedTuple):
     def require_complete(self, farm: Sessions) -> None:
         """Raise unless every member answers and has the finished resource. Raises Unreachable, Unsafe."""
         self.require_all(farm)
-        if not self.complete:
-            bad = [host for host in self.hosts if not _ready(self.found[host])]
-            raise Unsafe(
-                f"{self.name} is not complete on {' '.join(bad)}",
-                hint="it was being made or removed: remove it, make it again",
-            )
+        refuse_half_made(self)
+
+
+def refuse_half_made(located: Located) -> None:
+    """Raise Unsafe unless every member that answers has the finished resource; an open revert is called by its name."""
+    bad = {host: located.found[host] for host in located.hosts if not _ready(located.found[host])}
+    if bad:
+        reverting = any(found.spec is not None and found.spec.reverting for found in bad.values())
+        raise Unsafe(
+            f"{located.name} is {'half reverted' if reverting else 'not complete'} on {' '.join(bad)}",
+            hint="onevm disk-snapshot-revert again" if reverting else
+            "it was being made or removed: remove it, make it again",
+        )
 
 
 def _ready(found: Found) -> bool:

@@ -64,6 +64,7 @@ class Agent:
         if work is None:
             return 0
         work.host.patience.alive = lambda: None  # nobody listens, and rolling back still waits
+        work.barrier.end()
         work.devices.close_all()
         failed = work.undo.roll_back()
         work.host.locks.release()

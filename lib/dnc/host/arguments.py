@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from ..errors import BadInput
-from ..grammar import PoolSpec, parse_host, parse_path, parse_pool, parse_resource, shown
+from ..grammar import PoolSpec, parse_domain, parse_host, parse_path, parse_pool, parse_resource, parse_snapshot, shown
 from ..tools.drbd import ResourceSpec, parse_spec
 
 Parser = Callable[[Any], Any]
@@ -24,6 +24,16 @@ def text(value: Any) -> str:
 def resource(value: Any) -> str:
     """A resource name, in its one spelling."""
     return parse_resource(text(value)).text
+
+
+def snapshot(value: Any) -> str:
+    """A snapshot of a disk."""
+    return parse_snapshot(text(value))
+
+
+def domain(value: Any) -> str:
+    """A Xen domain of OpenNebula."""
+    return f"one-{parse_domain(text(value))}"
 
 
 def resources(value: Any) -> List[str]:

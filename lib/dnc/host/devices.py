@@ -117,7 +117,11 @@ class Devices:
         end = min(end, data_end(size, spec.slots))  # what lies behind is the new metadata
         if spec.state != "making" or (spec.replicated and self._host.resources.status(name) is not None):
             raise Unsafe(f"{name} is in use: nothing is zeroed")
-        if self._host.files.would(f"zero bytes {start}-{end} of {device}"):
+        self.erase(device, start, end)
+
+    def erase(self, device: str, start: int, end: int) -> None:
+        """Zero bytes of a volume that nobody uses yet."""
+        if start >= end or self._host.files.would(f"zero bytes {start}-{end} of {device}"):
             return
         try:
             descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)

@@ -103,12 +103,16 @@ class Host:
         """A pool of this host; opened once."""
         pool = self._pools.get(spec)
         if pool is None:
-            around = Surroundings(
-                self.runner, self.patience, self.paths.devices, self.paths.sys_block, self.config.pool_fill_limit,
-                self.journal.last_fill,
-            )
-            pool = self._pools[spec] = _open_pool(spec, around)
+            pool = self._pools[spec] = _open_pool(spec, self.surroundings)
         return pool
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What pools need of this host."""
+        return Surroundings(
+            self.runner, self.patience, self.paths.devices, self.paths.sys_block, self.config.pool_fill_limit,
+            self.journal.last_fill,
+        )
 
     def pool_of(self, spec: ResourceSpec) -> Pool:
         """The pool that holds a resource's volume."""

@@ -8,6 +8,7 @@ agent: 0, or 1 if a roll-back step failed (the rest is left for the next run).
 
 Types: R = resource name (one-1, one-1-42-0, one-sys-42-1), POOL = "zfs:tank/dnc" or "lvm:vg0/pool", PATH = absolute
 path below the datastore location or /var/lib/dnc, bytes and offsets in bytes, times in seconds since the epoch,
+LABEL = a snapshot: OpenNebula's number, or save-<image>;
 timeouts in seconds. An argument marked ? may be left out or null. Unknown operations, unknown or missing arguments
 and wrong types are BadInput. Operations marked * work under the resource's exclusive lock and take it (LOCK_TIMEOUT)
 if the session does not hold it yet.
@@ -28,11 +29,24 @@ if the session does not hold it yet.
   release_minor {resource} -> {}
 
   create_volume {pool, name: R, bytes, tags: {kind, vm?, origin?}} -> {bytes, device}           * reads as zeros
-  clone_volume {pool, origin: R, name: R, bytes?: grow to, tags} -> {bytes, origin_bytes, device, grown: bool}    *
+  clone_volume {pool, origin: R, name: R, bytes?: grow to, tags, snapshot?: LABEL}
+        -> {bytes, origin_bytes, device, grown: bool}    * of the origin as it is, or of its snapshot;
         takes the origin's shared lock if the session has none.
         Both: a half-made left-over of that name (resource absent or "making") is removed first; Conflict, NoSpace
   ensure_volume_size {pool, name: R, bytes} -> {bytes}           * grows, never shrinks
   remove_volume {pool, name: R} -> {removed: bool}               * Busy names the clones that need it; absent is success
+
+  snapshots {resource, room?: bool} -> {snapshots: {LABEL: {bytes, used|null, proof|null}}}   room: NoSpace when full
+  create_snapshot {resource, snapshot: LABEL} -> {}              * one command, guests may wait for it
+  prove_snapshot {resource, snapshot, proof} -> {}               * all members have it and are equal, see barrier
+  remove_snapshot {resource, snapshot} -> {removed: bool}        * also one with children; absent is success
+  freeze {resources: [R], domain?} -> {}           * on the Primary: nobody writes until `thaw`, or the session's end,
+        or 60 s; Unsafe unless all is Primary here and in sync
+  thaw {} -> {seconds, intact: bool}               intact: no write and no member was missed from freeze to here
+  prepare_revert {resource, snapshot} -> {bytes, snapshot_bytes}   * builds the volume to be, beside the present one
+  swap_volume {resource} -> {}                     * it takes the name; resource down, its state making, proof revert:
+  settle_snapshots {resource} -> {}                * what the revert left; after commit, cannot be taken back
+  invalidate {resource} -> {}                      * all of this member's data are copied from its peers
 
   write_resource {spec: SPEC} -> {}                * whole file, atomic; Conflict if another has its minor or port
   mark_ready {resource, proof?} -> {}              * state "ready", proof recorded
@@ -87,11 +101,12 @@ from typing import Any, Dict, Mapping, Tuple
 
 from ..errors import BadInput
 from ..grammar import shown
-from . import arguments, file_operations, resource_operations, volume_operations
+from . import arguments, file_operations, resource_operations, snapshot_operations, volume_operations
 from .work import Operation, Reply, Work
 
 OPERATIONS: Dict[str, Operation] = {
     **volume_operations.OPERATIONS, **resource_operations.OPERATIONS, **file_operations.OPERATIONS,
+    **snapshot_operations.OPERATIONS,
 }
 
 

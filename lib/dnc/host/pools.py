@@ -16,6 +16,64 @@ DEVICE_TIMEOUT_S = 30.0
 RELEASE_TIMEOUT_S = 20.0
 
 
+# Names around a revert: the volume to be, and the one that was.
+NEXT = ".next"
+OLD = ".old"
+
+
+class Snapshot(NamedTuple):
+    """One snapshot of a volume. bytes: the volume's size then; used: what only the snapshot holds, None if the tool
+    does not know; proof: why the snapshots of all members are equal, None while nobody has said so."""
+
+    bytes: int
+    used: Optional[int]
+    proof: Optional[str]
+
+    def to_json(self) -> Dict[str, object]:
+        """As in the answer of `snapshots`."""
+        return dict(self._asdict())
+
+
+class Snapshots(Protocol):
+    """A volume's snapshots, named by labels (grammar.parse_snapshot). A tree: each lives without its parents."""
+
+    def list(self, name: str) -> Dict[str, Snapshot]:
+        """All of a volume by label."""
+        ...
+
+    def create(self, name: str, label: str) -> None:
+        """Exactly one command, since guests wait meanwhile. Raises Conflict, NoSpace, NotFound."""
+        ...
+
+    def record_proof(self, name: str, label: str, proof: str) -> None:
+        """All members have this snapshot, and they are equal."""
+        ...
+
+    def remove(self, name: str, label: str) -> bool:
+        """Remove one, also one with children; False when absent."""
+        ...
+
+    def clone(self, name: str, label: str, target: str, tags: Mapping[str, str]) -> int:
+        """A writable copy called `target`; its bytes. Raises NotFound, Conflict, NoSpace."""
+        ...
+
+    def swap(self, name: str) -> None:
+        """<name>.next takes the place of <name>, which becomes <name>.old. Raises Busy (held open)."""
+        ...
+
+    def swap_back(self, name: str) -> None:
+        """<name>.old is <name> again, however much of the swap was done."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Remove <name>.next; absent is success."""
+        ...
+
+    def settle(self, name: str) -> None:
+        """Drop what an accomplished or interrupted revert left; a volume that lost its name gets it back."""
+        ...
+
+
 class Volume(NamedTuple):
     """One zvol or thin volume; size in bytes."""
 
@@ -60,6 +118,11 @@ class Pool(Protocol):
     """A pool on this host."""
 
     spec: PoolSpec
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """The snapshots of its volumes."""
+        ...
 
     def device(self, name: str) -> str:
         """Path of a volume's device node, whether it exists or not."""

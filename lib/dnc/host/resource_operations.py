@@ -89,7 +89,7 @@ def write_resource(work: Work, spec: ResourceSpec) -> Reply:
             raise Unsafe(f"{spec.name} is complete with other members or minor", hint="remove it first")
         host.resources.ensure_down(spec.name)
     host.resources.write(spec)
-    if before is None or before.state != "ready":
+    if before is None or not (before.state == "ready" or before.reverting):
         work.undo.push(f"file of {spec.name}", partial(host.resource_files.remove, spec.name))
     else:
         work.undo.push(f"file of {spec.name} as it was", partial(host.resources.write, before))
@@ -175,7 +175,7 @@ def remove_resource(work: Work, resource: str) -> Reply:
         raise Busy(f"{resource} is the origin of {', '.join(clones)}", hint="remove these clones first")
     take_down(work, resource)
     host.resource_files.remove(resource)
-    if spec is not None and spec.state == "ready":
+    if spec is not None and (spec.state == "ready" or spec.reverting):
         # Until its volume is gone too, the removal can fail: a complete disk must not lose its description by that.
         work.undo.push(f"file of {resource} is removed", partial(_restore, work, spec))
     host.minors.release(resource)

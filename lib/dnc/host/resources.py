@@ -123,7 +123,7 @@ class Resources:
     # -- metadata ------------------------------------------------------------------------------------------------
 
     def _must_be_down(self, spec: ResourceSpec) -> None:
-        if spec.replicated and self._status(spec) is not None:
+        if spec.replicated and not self._runner.dry_run and self._status(spec) is not None:
             raise Unsafe(f"{spec.name} is up: its metadata is not to be touched", hint=f"drbdadm down {spec.name}")
 
     def generation(self, name: str) -> Generation:
@@ -160,6 +160,13 @@ class Resources:
         if states != {DiskState.INCONSISTENT}:
             raise Unsafe(f"{name} is not freshly made everywhere: {status.summary()}", hint="let DRBD resync it")
         self._run(drbd.new_current_uuid(name), spec)
+
+    def invalidate(self, name: str) -> None:
+        """This member's data are to be copied from its peers, all of them. Raises Unsafe for a resource at work."""
+        spec = self.files.get(name)
+        if spec.state != "making":
+            raise Unsafe(f"{name} holds data: they are not thrown away")
+        self._run(drbd.invalidate(name), spec)
 
     # -- up and down ---------------------------------------------------------------------------------------------
 

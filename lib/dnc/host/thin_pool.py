@@ -18,6 +18,7 @@ from .pools import (
     refuse_when_full,
     split_thin,
 )
+from .thin_snapshots import ThinSnapshots
 
 
 class ThinPool:
@@ -28,6 +29,7 @@ class ThinPool:
         self._around = around
         self._group, self._pool = split_thin(spec)
         self._space: Optional[Space] = None
+        self.snapshots = ThinSnapshots(self._group, around, lambda: self._listing(self._group, str(spec)))
 
     def _run(self, argv: Sequence[str], name: str, *, changes: bool = True) -> str:
         try:
@@ -109,14 +111,9 @@ class ThinPool:
         return existing(self, name)
 
     def remove_volume(self, name: str) -> bool:
-        """See Pool. A snapshot lives on when its origin goes, so nothing can need it."""
-        try:
-            self._around.patience.insist(
-                lambda: self._run(lvm.remove(self._group, name), name), Busy, timeout=RELEASE_TIMEOUT_S
-            )
-        except NotFound as error:
-            if "volume group" in error.what:
-                raise
-            return False
-        return True
-
+        """See Pool. One command with its snapshots; a copy lives on when its origin goes, so nothing can need it."""
+        there = self.find(name) is not None
+        self._around.patience.insist(
+            lambda: self._run(lvm.remove_family(self._group, name), name), Busy, timeout=RELEASE_TIMEOUT_S
+        )
+        return there

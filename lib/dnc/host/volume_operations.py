@@ -19,12 +19,22 @@ def create_volume(work: Work, pool: PoolSpec, name: str, bytes: int, tags: Dict[
 
 
 def clone_volume(
-    work: Work, pool: PoolSpec, origin: str, name: str, tags: Dict[str, str], bytes: int = 0
+    work: Work, pool: PoolSpec, origin: str, name: str, tags: Dict[str, str], bytes: int = 0, snapshot: str = ""
 ) -> Reply:
-    """A copy of a volume, grown if asked. The origin keeps still: nobody can bring it up while we share its lock."""
+    """A copy of a volume, or of its snapshot, grown if asked.
+
+    The origin keeps still: nobody can bring it up, or remove its snapshots, while we share its lock.
+    """
     work.share(origin)
     place = work.host.pool(pool)
-    volume = _make(work, place, name, lambda: place.clone_volume(origin, name, tags))
+
+    def build() -> Volume:
+        if not snapshot:
+            return place.clone_volume(origin, name, tags)
+        size = place.snapshots.clone(origin, snapshot, name, tags)
+        return Volume(str(pool), name, size, place.device(name))
+
+    volume = _make(work, place, name, build)
     grown = volume
     if bytes > volume.bytes and not work.host.runner.dry_run:
         place.ensure_device(name)
@@ -129,7 +139,8 @@ def zero_old_metadata(work: Work, resource: str, to: int, **start: int) -> Reply
 OPERATIONS: Dict[str, Operation] = {
     "create_volume": offer(create_volume, pool=a.pool, name=a.resource, bytes=a.number, tags=a.tags),
     "clone_volume": offer(
-        clone_volume, pool=a.pool, origin=a.resource, name=a.resource, bytes_=a.number, tags=a.tags
+        clone_volume, pool=a.pool, origin=a.resource, name=a.resource, bytes_=a.number, tags=a.tags,
+        snapshot_=a.snapshot,
     ),
     "ensure_volume_size": offer(ensure_volume_size, pool=a.pool, name=a.resource, bytes=a.number),
     "remove_volume": offer(remove_volume, pool=a.pool, name=a.resource),

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Un
 
 from ..errors import DncError
 from .arguments import Parser
+from .barrier import Barrier
 from .devices import Devices
 from .machine import Host
 from .undo import Undo
@@ -24,6 +25,7 @@ class Work:
         self.devices = Devices(host)
         self.ignores_marks = False
         self.failed_write: Optional[DncError] = None
+        self.barrier = Barrier(host)
 
     def own(self, name: str) -> None:
         """Have the exclusive lock of a resource. Raises Busy, GivenUp."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 
-from ..errors import BadInput, Busy, Conflict, DncError, NotFound, ToolFailed
+from ..errors import Busy, Conflict, DncError, NotFound, ToolFailed
 from ..grammar import PoolSpec, ResourceKind, parse_resource
 from ..tools import zfs
 from .pools import RELEASE_TIMEOUT_S, Space, Surroundings, Volume, await_device, existing, found, refuse_when_full
+from .zfs_snapshots import ZfsSnapshots
 
 
 class ZfsPool:
@@ -17,6 +18,7 @@ class ZfsPool:
         self.spec = spec
         self._around = around
         self._space: Optional[Space] = None
+        self.snapshots = ZfsSnapshots(spec.name, around, self._destroy)
 
     def _dataset(self, name: str) -> str:
         return f"{self.spec.name}/{name}"
@@ -50,17 +52,9 @@ class ZfsPool:
         """See Pool."""
         return zfs.parse_tags(self._ask(zfs.read_tags(self._dataset(name)), name))
 
-    def _zvols(self) -> Dict[str, zfs.Zvol]:
-        return zfs.parse_listing(self._ask(zfs.listing(self.spec.name), str(self.spec)))
-
-    def _clones(self, name: str) -> Tuple[str, ...]:
-        mine = self._dataset(name) + "@"
-        zvols = [zvol for zvol in self._zvols().values() if (zvol.origin or "").startswith(mine)]
-        return tuple(zvol.dataset.rpartition("/")[2] for zvol in zvols)
-
     def needed_by(self, name: str) -> Tuple[str, ...]:
         """See Pool. An image cloned from an image can take over; anything else, also foreign, can't."""
-        return tuple(clone for clone in self._clones(name) if not _is_image(clone))
+        return self.snapshots.needed_by(name)
 
     def space(self, *, fresh: bool = True) -> Space:
         """Of the whole zpool, since datasets share it."""
@@ -118,27 +112,22 @@ class ZfsPool:
         """See Pool. Images that were cloned from this one take over what they share with it."""
         resource = parse_resource(name)
         if resource.kind is ResourceKind.IMAGE:
-            for clone in filter(_is_image, self._clones(name)):
-                self._change(zfs.promote(self._dataset(clone)), clone)
-            origin = self._asked_origin(name)
-        else:
-            origin = f"one-{resource.image}@{name}" if resource.kind is ResourceKind.CLONE else None
-        removed = self._destroy(name)
-        if origin:
-            self._remove_snapshot(*origin.split("@"))
+            return self.snapshots.dismantle(name)
+        refusal = self._try_destroy(name)
+        removed = self.snapshots.dismantle(name) if refusal is not None else True
+        origin = self._dataset(f"one-{resource.image}@{name}")
+        if resource.kind is ResourceKind.CLONE and not self.snapshots.remove_origin(origin):
+            self.snapshots.sweep(name)
         return removed
 
-    def _asked_origin(self, name: str) -> Optional[str]:
-        """`image@snapshot` that an image volume hangs on."""
-        try:
-            listing = zfs.parse_listing(self._ask(zfs.listing(self._dataset(name), children=False), name))
-        except NotFound:
-            return None
-        zvol = listing.get(self._dataset(name))
-        return zvol.origin.rpartition("/")[2] if zvol is not None and zvol.origin else None
+    def _destroy(self, name: str) -> None:
+        """Remove a zvol with snapshots that have no clones; absent is success. Raises Busy."""
+        refusal = self._try_destroy(name)
+        if refusal is not None and not isinstance(refusal, NotFound):
+            raise refusal
 
-    def _destroy(self, name: str) -> bool:
-        """Destroy, also with snapshots that lost their clones; says whether there was something to destroy."""
+    def _try_destroy(self, name: str) -> Optional[DncError]:
+        """Destroy, also with snapshots that have no clones; NotFound or the Busy of dependent clones is returned."""
         argv = zfs.destroy(self._dataset(name))
 
         def once() -> Optional[DncError]:
@@ -156,23 +145,9 @@ class ZfsPool:
             return None
 
         refusal = self._around.patience.insist(once, Busy, timeout=RELEASE_TIMEOUT_S)
-        if refusal is not None and not isinstance(refusal, NotFound):
+        if refusal is not None and not isinstance(refusal, (NotFound, Busy)):
             raise refusal
-        return refusal is None
+        return refusal
 
     def _remove_snapshot(self, origin: str, name: str) -> None:
-        try:
-            self._change(zfs.destroy_snapshot(self._dataset(origin), name), f"{origin}@{name}")
-        except (NotFound, Busy):
-            return  # what another volume needs stays until that goes
-        except ToolFailed as error:
-            # zfs's words for a missing snapshot differ from those for a missing dataset.
-            if "could not find any snapshots" not in error.stderr:
-                raise
-
-
-def _is_image(name: str) -> bool:
-    try:
-        return parse_resource(name).kind is ResourceKind.IMAGE
-    except BadInput:
-        return False
+        self.snapshots.remove_origin(f"{self._dataset(origin)}@{name}")

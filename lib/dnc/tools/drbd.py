@@ -14,6 +14,7 @@ from ..errors import BadInput, Busy, DncError, NotFound, ToolFailed, ToolMissing
 from ..grammar import MIB, parse_host, parse_path, parse_pool, parse_resource
 
 HEADER = "# dnc "
+REVERT = "revert:"  # in place of a proof while the replicas are being reverted
 _ACTIVITY_LOG = 32 * 1024
 _SUPER_BLOCK = 4 * 1024
 _BITMAP_BLOCK = 4 * 1024
@@ -75,6 +76,11 @@ class ResourceSpec(NamedTuple):
     def replicated(self) -> bool:
         """Whether DRBD lies above the volume."""
         return len(self.members) > 1
+
+    @property
+    def reverting(self) -> bool:
+        """Whether a revert to a snapshot was begun and not finished."""
+        return self.state == "making" and (self.proof or "").startswith(REVERT)
 
     def member(self, host: str) -> Member:
         """The member on `host`. Raises NotFound."""
@@ -201,6 +207,8 @@ class Dialect(Protocol):
     name: str
     slots: int
     status_argv: Optional[Tuple[str, ...]]
+    can_suspend: bool
+    """Whether suspend-io holds writes back safely: never on 8.4, where one in flight hangs (84-suspend-hang)."""
 
     def render(self, spec: ResourceSpec) -> str:
         """The body of the resource file."""
@@ -255,6 +263,21 @@ def secondary(name: str) -> Tuple[str, ...]:
 def new_current_uuid(name: str) -> Tuple[str, ...]:
     """Declare all members equal; legal on just created metadata only. The /0 is needed."""
     return ("drbdadm", "new-current-uuid", "--clear-bitmap", f"{name}/0")
+
+
+def suspend_io(name: str) -> Tuple[str, ...]:
+    """On the Primary: wait until nothing is in flight, then hold all writes back (DRBD 9 only)."""
+    return ("drbdadm", "suspend-io", name)
+
+
+def resume_io(name: str) -> Tuple[str, ...]:
+    """End suspend_io."""
+    return ("drbdadm", "resume-io", name)
+
+
+def invalidate(name: str) -> Tuple[str, ...]:
+    """This member's data count no more: all of them are copied from its peers."""
+    return ("drbdadm", "invalidate", name)
 
 
 def data_end(volume_bytes: int, slots: int) -> int:

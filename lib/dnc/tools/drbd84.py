@@ -20,6 +20,16 @@ _SYNCING = frozenset((
 ))
 
 
+_COUNTERS = re.compile(r"\b(lo|pe|ua|ap|dw):(\d+)")
+
+
+def activity(text: str, minor: int) -> Tuple[int, int]:
+    """(requests that are under way, KiB written to the local disk so far) of a minor in /proc/drbd."""
+    match = re.search(rf"^ *{minor}: cs:.*?(?=^ *\d+: cs:|\Z)", text, re.MULTILINE | re.DOTALL)
+    counters = {key: int(value) for key, value in _COUNTERS.findall(match.group() if match else "")}
+    return sum(counters.get(key, 0) for key in ("lo", "pe", "ua", "ap")), counters.get("dw", 0)
+
+
 def _enclosed(address: str) -> str:
     return f"ipv6 [{address}]" if ":" in address else address
 
@@ -30,6 +40,7 @@ class Drbd84:
     name = "8.4"
     slots = 1
     status_argv: Optional[Tuple[str, ...]] = None
+    can_suspend = False
 
     def render(self, spec: ResourceSpec) -> str:
         """Two members, one volume; policies never resolve a split brain (design rule 6)."""

@@ -23,6 +23,7 @@ class Drbd9:
     name = "9"
     slots = 7
     status_argv: Optional[Tuple[str, ...]] = ("drbdsetup", "status", "--json")
+    can_suspend = True
 
     def render(self, spec: ResourceSpec) -> str:
         """Any number of members. Quorum needs three; with two it would stop both at every fault."""

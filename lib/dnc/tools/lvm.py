@@ -48,6 +48,21 @@ def snapshot(group: str, origin: str, name: str, tags: Mapping[str, str]) -> Tup
     return ("lvcreate", "-q", "-y", "-kn", *_tags(tags), "-s", "-n", name, f"{group}/{origin}")
 
 
+def freeze(group: str, origin: str, name: str, tags: Mapping[str, str]) -> Tuple[str, ...]:
+    """A snapshot that nobody opens: LVM's skip flag keeps it without a device (lv-activation-skip)."""
+    return ("lvcreate", "-q", "-y", "-ky", *_tags(tags), "-s", "-n", name, f"{group}/{origin}")
+
+
+def add_tags(group: str, name: str, tags: Mapping[str, str]) -> Tuple[str, ...]:
+    """Record something with a volume."""
+    return ("lvchange", "-q", *_tags(tags), f"{group}/{name}")
+
+
+def rename(group: str, name: str, other: str) -> Tuple[str, ...]:
+    """Give a volume another name."""
+    return ("lvrename", "-q", group, name, other)
+
+
 def extend(group: str, name: str, size: int) -> Tuple[str, ...]:
     """Grow to at least `size` bytes; --fs ignore: the content is a guest's, not the host's."""
     return ("lvextend", "-q", "--fs", "ignore", "-L", f"{size}b", f"{group}/{name}")
@@ -56,6 +71,11 @@ def extend(group: str, name: str, size: int) -> Tuple[str, ...]:
 def remove(group: str, name: str) -> Tuple[str, ...]:
     """Remove one volume."""
     return ("lvremove", "-q", "-f", "-y", f"{group}/{name}")
+
+
+def remove_family(group: str, name: str) -> Tuple[str, ...]:
+    """Remove a volume and what is named after it with a full stop; nothing there is success (lvmreport(7))."""
+    return ("lvremove", "-q", "-f", "-y", "-S", f"lv_name=~^{name}([.].*)?$", group)
 
 
 def activate(group: str, name: str) -> Tuple[str, ...]:

@@ -14,6 +14,7 @@ class Single:
     name = "none"
     slots = 0
     status_argv: Optional[Tuple[str, ...]] = None
+    can_suspend = False
 
     def render(self, spec: ResourceSpec) -> str:
         """The header line says it all."""

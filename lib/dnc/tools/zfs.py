@@ -9,6 +9,8 @@ from ..errors import Busy, Conflict, DncError, NoSpace, NotFound, ToolFailed
 
 VOLUME_BLOCK = "16k"
 _COLUMNS = "name,type,volsize,origin,used,available"
+_SNAPSHOT_TAGS = ("proof",)
+_TREE_COLUMNS = "name,type,volsize,origin,used,defer_destroy," + ",".join(f"dnc:{tag}" for tag in _SNAPSHOT_TAGS)
 _DEPENDENT = re.compile(r"^(\S+/\S+)$", re.MULTILINE)
 
 
@@ -20,11 +22,29 @@ class Zvol(NamedTuple):
     origin: Optional[str]
 
 
+class Snapshot(NamedTuple):
+    """One snapshot of `tree`. bytes: size of the volume then; used: what only it holds; deferred: goes by itself
+    with its last clone."""
+
+    dataset: str
+    name: str
+    bytes: int
+    used: int
+    deferred: bool
+    tags: Dict[str, str]
+
+    @property
+    def full(self) -> str:
+        """dataset@name."""
+        return f"{self.dataset}@{self.name}"
+
+
 def _properties(tags: Mapping[str, str]) -> List[str]:
-    words: List[str] = ["-o", "volmode=dev"]
-    for key, value in sorted(tags.items()):
-        words += ["-o", f"dnc:{key}={value}"]
-    return words
+    return ["-o", "volmode=dev", *_user_properties(tags)]
+
+
+def _user_properties(tags: Mapping[str, str]) -> List[str]:
+    return [word for key, value in sorted(tags.items()) for word in ("-o", f"dnc:{key}={value}")]
 
 
 def create(dataset: str, size: int, tags: Mapping[str, str]) -> Tuple[str, ...]:
@@ -32,9 +52,24 @@ def create(dataset: str, size: int, tags: Mapping[str, str]) -> Tuple[str, ...]:
     return ("zfs", "create", "-s", "-V", str(size), "-b", VOLUME_BLOCK, *_properties(tags), dataset)
 
 
-def snapshot(dataset: str, name: str) -> Tuple[str, ...]:
+def snapshot(dataset: str, name: str, tags: Optional[Mapping[str, str]] = None) -> Tuple[str, ...]:
     """`dataset@name`."""
-    return ("zfs", "snapshot", f"{dataset}@{name}")
+    return ("zfs", "snapshot", *_user_properties(tags or {}), f"{dataset}@{name}")
+
+
+def set_tags(dataset: str, tags: Mapping[str, str]) -> Tuple[str, ...]:
+    """Record something with a dataset or snapshot."""
+    return ("zfs", "set", *(f"dnc:{key}={value}" for key, value in sorted(tags.items())), dataset)
+
+
+def rename(dataset: str, other: str) -> Tuple[str, ...]:
+    """Give a dataset another name; its snapshots and clones stay with it."""
+    return ("zfs", "rename", dataset, other)
+
+
+def rollback(snapshot_name: str) -> Tuple[str, ...]:
+    """Back to the dataset's youngest snapshot; zfs refuses any older one."""
+    return ("zfs", "rollback", snapshot_name)
 
 
 def clone(origin: str, name: str, dataset: str, tags: Mapping[str, str]) -> Tuple[str, ...]:
@@ -62,9 +97,9 @@ def destroy(dataset: str) -> Tuple[str, ...]:
     return ("zfs", "destroy", dataset)
 
 
-def destroy_snapshot(dataset: str, name: str) -> Tuple[str, ...]:
-    """Remove one snapshot."""
-    return ("zfs", "destroy", f"{dataset}@{name}")
+def destroy_snapshot(dataset: str, name: str, *, deferred: bool = False) -> Tuple[str, ...]:
+    """Remove one snapshot; deferred: at the latest when its last clone goes (zfs-destroy-snap-deferred)."""
+    return ("zfs", "destroy", *(("-d",) if deferred else ()), f"{dataset}@{name}")
 
 
 def destroy_with_snapshots(dataset: str) -> Tuple[str, ...]:
@@ -76,6 +111,11 @@ def listing(dataset: str, *, children: bool = True) -> Tuple[str, ...]:
     """The dataset itself and, if wanted, the zvols right below it."""
     depth = ("-d", "1") if children else ()
     return ("zfs", "list", "-Hp", *depth, "-t", "filesystem,volume", "-o", _COLUMNS, dataset)
+
+
+def tree(dataset: str) -> Tuple[str, ...]:
+    """The zvols right below a dataset with their snapshots, oldest first."""
+    return ("zfs", "list", "-Hp", "-d", "2", "-t", "volume,snapshot", "-s", "createtxg", "-o", _TREE_COLUMNS, dataset)
 
 
 def pool_space(dataset: str) -> Tuple[str, ...]:
@@ -96,6 +136,21 @@ def parse_listing(text: str) -> Dict[str, Zvol]:
         if len(fields) == 6 and fields[1] == "volume":
             zvols[fields[0]] = Zvol(fields[0], int(fields[2]), None if fields[3] == "-" else fields[3])
     return zvols
+
+
+def parse_tree(text: str) -> Tuple[Dict[str, Zvol], List[Snapshot]]:
+    """`tree`: zvols by dataset name, and all snapshots, oldest first."""
+    zvols: Dict[str, Zvol] = {}
+    snapshots: List[Snapshot] = []
+    for line in text.splitlines():
+        name, kind, size, origin, used, deferred, *tags = line.split("\t")
+        if kind == "volume":
+            zvols[name] = Zvol(name, int(size), None if origin == "-" else origin)
+        elif kind == "snapshot" and size != "-":
+            dataset, _, short = name.partition("@")
+            found = {key: value for key, value in zip(_SNAPSHOT_TAGS, tags) if value != "-"}
+            snapshots.append(Snapshot(dataset, short, int(size), int(used), deferred == "on", found))
+    return zvols, snapshots
 
 
 def parse_space(text: str) -> Tuple[int, int]:

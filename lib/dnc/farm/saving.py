@@ -1,0 +1,98 @@
+"""Saving a disk as an image (cpds): a snapshot-clone on the disk's own members, equal by proof, independent of it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ..errors import Busy, NotFound, Unsafe
+from ..grammar import ResourceName
+from ..tools import drbd
+from . import making, snapshots
+from .making import Plan
+from .sessions import Sessions
+from .survey import Located, locate, look_again, refuse_half_made
+
+
+class Saving:
+    """One saved image. `image` exists already, empty (DS mkfs made it); `label`: the snapshot, None for the disk as
+    it is now; `domain`: the VM's, which is frozen for a moment if it runs."""
+
+    def __init__(
+        self, farm: Sessions, disk: Located, image: ResourceName, label: Optional[str], domain: Optional[str]
+    ) -> None:
+        self._farm = farm
+        self._disk = disk
+        self._image = image
+        self._label = label
+        self._temporary = f"save-{image.image}"
+        self._domain = domain
+
+    def run(self) -> Plan:
+        """The image at rest, filled, on the disk's members; the caller commits, then calls `tidy`.
+
+        Raises NotFound (no such snapshot), Busy or Unsafe (disk not in sync, image in use), NoSpace, Unreachable.
+        """
+        farm, disk, label = self._farm, self._disk, self._label or self._temporary
+        if self._label is None:
+            refuse_half_made(disk)
+            snapshots.remove_label(farm, disk, label)
+            proof = snapshots.create(farm, disk, label, self._domain, lasting=False)
+        else:
+            found = snapshots.known(farm, disk).get(label)
+            if found is None:
+                raise NotFound(f"{disk.name} has no snapshot {label}", hint="onevm show lists the snapshots")
+            earlier = found.proof_on(disk.hosts)
+            if earlier is None:
+                raise Unsafe(
+                    f"snapshot {label} of {disk.name} is not proven on all members", hint="revert to it, then save"
+                )
+            proof = earlier
+        self._make_room()
+        return self._copy(label, proof)
+
+    def _make_room(self) -> None:
+        """Remove the empty volume that mkfs made, wherever it chose to."""
+        farm = self._farm
+        empty = locate(farm, self._image, self._disk.hosts[0])
+        if empty is None:
+            for error in farm.unreachable.values():
+                raise error
+            farm.lock(self._disk.hosts, [self._image.text])
+            return
+        empty.require_all(farm)
+        farm.lock(dict.fromkeys(empty.hosts + self._disk.hosts), [self._image.text])
+        empty = look_again(farm, empty)
+        used = [host for host, found in empty.found.items() if found.up or (found.spec and found.spec.vm is not None)]
+        if used:
+            raise Busy(f"image {self._image} is in use on {' '.join(used)}", hint="it should be empty and at rest")
+        making.remove(farm, empty.hosts, self._image, [empty.spec.pool])
+
+    def _copy(self, label: str, proof: str) -> Plan:
+        farm, source = self._farm, self._disk.spec
+        plan = Plan(self._image, self._disk.hosts, source.pool, source.data_bytes)
+        replicated = source.replicated
+        minor = making.reserve_minor(farm, plan.hosts, plan.name) if replicated else None
+        volumes = farm.all(
+            "clone_volume", plan.hosts, pool=plan.pool, origin=source.name, name=plan.name.text, snapshot=label,
+            bytes=drbd.volume_size(plan.data_bytes, source.slots), tags=plan.tags,
+        )
+        node_ids = [member.node_id for member in source.members]
+        spec = making.new_spec(farm, plan, minor, source.slots, volumes, node_ids=node_ids)
+        farm.all("write_resource", plan.hosts, spec=spec.to_json())
+        if replicated:
+            making.renew_metadata(farm, plan.hosts, spec, volumes)
+            making.bring_up(farm, plan.hosts, spec)
+            farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
+            making.await_ready(farm, plan.hosts, spec)
+            making.take_down(farm, plan.hosts, plan.name)
+        making.finish(farm, plan.hosts, spec._replace(proof=proof))
+        return plan
+
+    def tidy(self) -> None:
+        """After the commit: the snapshot that was only taken for the image goes. A failure is told only."""
+        if self._label is not None:
+            return
+        request = {"resource": self._disk.name.text, "snapshot": self._temporary}
+        _answers, errors = self._farm.try_each("remove_snapshot", dict.fromkeys(self._disk.hosts, request))
+        for error in errors.values():
+            self._farm.log.warn(error.line())

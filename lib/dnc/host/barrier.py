@@ -1,0 +1,196 @@
+"""The barrier for a snapshot of a running VM's disk: the guest waits until every member has its snapshot (rule 11).
+
+DRBD 9: writes are held back on the Primary (`suspend-io`). DRBD 8.4: the domain is paused, and nothing may be under
+way. A holder, a process of its own, freezes and thaws; so the guest goes on within moments when the agent is killed,
+by whatever signal, and after LIMIT_S in any case.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..command import Apart, Runner, start_apart
+from ..errors import DncError, TimedOut, ToolFailed, Unsafe
+from ..log import Log
+from ..tools import drbd, drbd84, xl
+from ..tools.drbd import ResourceSpec
+from .files import read_text
+from .machine import Host
+
+# No guest waits longer, whatever happens to those who froze it.
+LIMIT_S = 60.0
+# A request that was under way when the domain was paused is done in milliseconds, unless the peer is dying.
+_QUIET_S = 10.0
+# Two looks this far apart must see the same: what the backend had taken from the guest may not be with DRBD yet.
+_BETWEEN_LOOKS_S = 0.01
+_THAW_TRIES = 50
+
+Argv = Sequence[str]
+
+
+class Thawed(NamedTuple):
+    """What the guest had of it. intact: nothing was written, and every member was there, from freeze to thaw."""
+
+    seconds: float
+    intact: bool
+
+
+class Barrier:
+    """At most one in a session."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._holder: Optional[Apart] = None
+        self._specs: List[ResourceSpec] = []
+        self._written: Dict[str, int] = {}
+        self._began = 0.0
+
+    def freeze(self, names: Sequence[str], domain: Optional[str]) -> None:
+        """From here on nobody writes to these disks. Raises Unsafe (not Primary and in sync here), TimedOut."""
+        host = self._host
+        self._specs = [spec for spec in map(host.resource_files.get, names) if spec.replicated]
+        for spec in self._specs:
+            self._require_ready(spec)
+        if not self._specs:
+            return  # one replica: its snapshot is one instant anyway
+        freeze, thaw = self._commands(domain)
+        if host.runner.dry_run:
+            host.log.info("would freeze, and thaw after all snapshots: " + "; ".join(" ".join(argv) for argv in freeze))
+            return
+        self._holder = start_apart(lambda requests, replies: hold(freeze, thaw, requests, replies))
+        self._began = time.monotonic()
+        os.write(self._holder.requests, b"freeze\n")
+        said = self._hear(_QUIET_S + LIMIT_S)
+        if said != "frozen":
+            self.end()
+            raise DncError(f"{names[0]} cannot be frozen: {said}", hint="the guest runs on; try again")
+        try:
+            self._await_quiet()
+        except DncError:
+            self.end()
+            raise
+
+    def _require_ready(self, spec: ResourceSpec) -> None:
+        status = self._host.resources.status(spec.name)
+        if status is None or not status.ready or status.role is not drbd.Role.PRIMARY:
+            seen = status.summary() if status else "down"
+            raise Unsafe(f"{spec.name} is not Primary and in sync here: {seen}", hint="wait for its resync, try again")
+
+    def _commands(self, domain: Optional[str]) -> Tuple[List[Argv], List[Argv]]:
+        resources = self._host.resources
+        if all(resources.dialect(spec).can_suspend for spec in self._specs):
+            names = [spec.name for spec in self._specs]
+            return [drbd.suspend_io(name) for name in names], [drbd.resume_io(name) for name in names]
+        if domain is None or self._host.domains.find(domain) is None:
+            names_text = " ".join(spec.name for spec in self._specs)
+            raise Unsafe(f"{names_text} is Primary without its domain here", hint="see what uses it: fuser, xl list")
+        return [xl.pause(domain)], [xl.unpause(domain)]
+
+    def _activity(self) -> Tuple[int, Dict[str, int]]:
+        """(requests under way, KiB written by resource); with DRBD 9 the kernel has waited for us."""
+        text = read_text(f"{self._host.paths.proc}/drbd") or ""
+        seen = {
+            spec.name: drbd84.activity(text, spec.minor) for spec in self._specs
+            if spec.minor is not None and not self._host.resources.dialect(spec).can_suspend
+        }
+        return sum(pending for pending, _ in seen.values()), {name: written for name, (_, written) in seen.items()}
+
+    def _await_quiet(self) -> None:
+        deadline = time.monotonic() + _QUIET_S
+        pending, self._written = self._activity()
+        while self._written:
+            time.sleep(_BETWEEN_LOOKS_S)
+            before = self._written
+            pending, self._written = self._activity()
+            if not pending and before == self._written:
+                return
+            if time.monotonic() > deadline:
+                raise TimedOut(
+                    f"{self._specs[0].name}: {pending} requests under way {_QUIET_S:.0f} s after the guest was paused",
+                    hint="is its peer dying? drbdadm status",
+                )
+
+    def thaw(self) -> Thawed:
+        """The guest goes on. Raises nothing: what went wrong makes the barrier not intact."""
+        if self._holder is None:
+            return Thawed(0.0, True)
+        intact = self._activity() == (0, self._written) if self._written else True
+        intact = self.end() and intact
+        seconds = time.monotonic() - self._began
+        statuses = [self._host.resources.status(spec.name) for spec in self._specs]
+        return Thawed(seconds, intact and all(status is not None and status.ready for status in statuses))
+
+    def end(self) -> bool:
+        """Have the guest go on, whatever the state; whether it was frozen until now."""
+        holder, self._holder = self._holder, None
+        if holder is None:
+            return False
+        try:
+            os.write(holder.requests, b"thaw\n")
+        except OSError:
+            self._host.log.warn("the guest went on before it was told to")
+        os.close(holder.requests)
+        said = self._hear_from(holder, LIMIT_S)
+        os.close(holder.replies)
+        if said != "thawed":
+            self._host.log.warn(f"barrier: {said or 'its holder is gone'}")
+        return said == "thawed"
+
+    def _hear(self, timeout: float) -> str:
+        return self._hear_from(self._holder, timeout) if self._holder is not None else ""
+
+    @staticmethod
+    def _hear_from(holder: Apart, timeout: float) -> str:
+        """One line of the holder, empty when it is gone or silent."""
+        said = b""
+        deadline = time.monotonic() + timeout
+        while not said.endswith(b"\n"):
+            ready = select.select([holder.replies], [], [], max(0.0, deadline - time.monotonic()))[0]
+            data = os.read(holder.replies, 1) if ready else b""
+            if not data:
+                break
+            said += data
+        return said.decode("utf-8", "replace").strip()
+
+
+def hold(freeze: Sequence[Argv], thaw: Sequence[Argv], requests: int, replies: int) -> None:
+    """The holder's life: freeze when told, thaw when told, when nobody can tell any more, or when it is time."""
+    runner = Runner(Log("barrier", sink=lambda _level, _text: None))
+    if not os.read(requests, 64):
+        return
+    try:
+        for argv in freeze:
+            runner.run(argv, privileged=True)
+        said = "frozen"
+    except DncError as error:
+        said = f"failed: {error.what}"
+    _say(replies, said)
+    if said == "frozen" and not select.select([requests], [], [], LIMIT_S)[0]:
+        said = "it was frozen too long"
+    failed = [argv for argv in thaw if not _thaw(runner, argv)]
+    _say(replies, f"not thawed: {' '.join(failed[0])}" if failed else "thawed" if said == "frozen" else said)
+
+
+def _thaw(runner: Runner, argv: Argv) -> bool:
+    """Again and again: a guest that stays frozen is worse than anything that can come of trying."""
+    for _ in range(_THAW_TRIES):
+        try:
+            runner.run(argv, privileged=True)
+            return True
+        except ToolFailed as error:
+            if xl.says_unknown_domain(error.stderr):
+                return True
+        except DncError:
+            pass
+        time.sleep(0.1)
+    return False
+
+
+def _say(replies: int, text: str) -> None:
+    try:
+        os.write(replies, text.replace("\n", " ").encode() + b"\n")
+    except OSError:
+        return  # nobody listens any more
