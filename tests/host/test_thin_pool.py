@@ -121,7 +121,8 @@ def test_conflict(build, tmp_path):
 
 
 def test_removal_waits_until_drbd_has_let_go(build):
-    pool, script = build(lvremove=["!Logical volume vg0/one-7 is used by another device."] * 3 + [""])
+    done = '  Logical volume "one-7.snap-0" successfully removed.\n  Logical volume "one-7" successfully removed.\n'
+    pool, script = build(lvremove=["!Logical volume vg0/one-7 is used by another device."] * 3 + [done])
     assert pool.remove_volume("one-7") is True
     assert len(script.calls) == 4
 
@@ -134,8 +135,41 @@ def test_removal_gives_up_at_last(build):
 
 
 def test_removal_of_nothing(build):
-    pool, _ = build(lvremove='!Failed to find logical volume "vg0/one-7"')
+    pool, script = build(lvremove="")
     assert pool.remove_volume("one-7") is False
+    assert script.calls == ['lvremove -q -f -y -S lv_name="one-7" || lv_name=~"^one-7[.]" vg0'], "and not one-70"
+
+
+def listing(*names, proof=None):
+    """lvs of thin volumes; `proof`: of the snapshots among them."""
+    def row(name):
+        tags = f"dnc.proof={proof}" if proof and ".snap-" in name else ""
+        return {"lv_name": name, "lv_size": str(8 << 20), "pool_lv": "pool", "origin": "", "lv_tags": tags,
+                "lv_attr": "Vwi---tz--"}
+    return json.dumps({"report": [{"lv": [row(name) for name in names]}]})
+
+
+def test_snapshots_are_volumes_beside_theirs(build):
+    pool, script = build(lvs=listing("one-7", "one-7.snap-0", "one-7.snap-12", "one-70.snap-1", proof="barrier:ab"))
+    found = pool.snapshots.list("one-7")
+    assert sorted(found) == ["0", "12"] and found["0"] == (8 << 20, None, "barrier:ab")
+    pool.snapshots.create("one-7", "13")
+    assert script.calls[-1] == "lvcreate -q -y -ky -s -n one-7.snap-13 vg0/one-7", "one command, and no device"
+    assert pool.snapshots.clone("one-7", "12", "one-9", {"kind": "image"}) == 8 << 20
+    assert script.calls[-1] == "lvcreate -q -y -kn --addtag dnc.kind=image -s -n one-9 vg0/one-7.snap-12"
+    with pytest.raises(NotFound, match="one-7 has no snapshot 1 here"):
+        pool.snapshots.clone("one-7", "1", "one-9", {})
+
+
+@pytest.mark.parametrize(("there", "settled"), [
+    (["one-7", "one-7.old", "one-7.next"], ["lvremove -q -f -y vg0/one-7.old", "lvremove -q -f -y vg0/one-7.next"]),
+    (["one-7.old", "one-7.next"], ["lvrename -q vg0 one-7.old one-7", "lvremove -q -f -y vg0/one-7.next"]),
+    (["one-7", "one-7.snap-0"], []),
+])
+def test_an_interrupted_revert_is_settled(build, there, settled):
+    pool, script = build(lvs=listing(*there))
+    pool.snapshots.settle("one-7")
+    assert script.calls[1:] == settled
 
 
 def test_a_device_that_never_comes_is_named(build, tmp_path):

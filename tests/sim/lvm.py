@@ -243,11 +243,15 @@ def _plain(world: World, target: str, letters: dict, tags: list[str]) -> tuple[i
 
 
 def _selected(world: World, group: str, expression: str) -> list[str]:
-    """The volumes that a selection by name matches; only field=~regex is known."""
-    field, _, pattern = expression.partition("=~")
-    if field.strip() != "lv_name":
-        raise Refused(3, f"  Unrecognised field: {field}")
-    return [f"{group}/{name}" for name in sorted(group_of(world, group)["volumes"]) if re.search(pattern, name)]
+    """The volumes that a selection by name matches: lv_name="text" and lv_name=~"regex", joined by ||."""
+    patterns = []
+    for part in expression.split("||"):
+        match = re.fullmatch(r'\s*lv_name=(~?)"([^"]*)"\s*', part)
+        if match is None:
+            raise Refused(5, f"  Selection syntax error at '{part}'.")
+        patterns.append(match.group(2) if match.group(1) else f"^{re.escape(match.group(2))}$")
+    volumes = sorted(group_of(world, group)["volumes"])
+    return [f"{group}/{name}" for name in volumes if any(re.search(pattern, name) for pattern in patterns)]
 
 
 def _lvremove(world: World, options: list[tuple[str, str]], names: list[str]) -> tuple[int, str, str]:

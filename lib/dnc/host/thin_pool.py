@@ -112,8 +112,7 @@ class ThinPool:
 
     def remove_volume(self, name: str) -> bool:
         """See Pool. One command with its snapshots; a copy lives on when its origin goes, so nothing can need it."""
-        there = self.find(name) is not None
-        self._around.patience.insist(
+        said = self._around.patience.insist(
             lambda: self._run(lvm.remove_family(self._group, name), name), Busy, timeout=RELEASE_TIMEOUT_S
         )
-        return there
+        return f'"{name}" successfully removed' in said

@@ -75,7 +75,7 @@ def remove(group: str, name: str) -> Tuple[str, ...]:
 
 def remove_family(group: str, name: str) -> Tuple[str, ...]:
     """Remove a volume and what is named after it with a full stop; nothing there is success (lvmreport(7))."""
-    return ("lvremove", "-q", "-f", "-y", "-S", f"lv_name=~^{name}([.].*)?$", group)
+    return ("lvremove", "-q", "-f", "-y", "-S", f'lv_name="{name}" || lv_name=~"^{name}[.]"', group)
 
 
 def activate(group: str, name: str) -> Tuple[str, ...]:
