@@ -94,14 +94,16 @@ def remove_steps(backend: str, image: str) -> list[Step]:
     return [["sudo", "-n", "drbdadm", "down", NAME], *volume, ["rm", f"/etc/drbd.d/{NAME}.res"]]
 
 
-def on_all(lab: Any, steps: Sequence[Step]) -> float:
+def on_all(lab: Any, steps: Sequence[Step], minor: int = MINOR) -> float:
     """Run the steps on all hosts at once, one ssh each, as oneadmin; seconds until the last has ended.
+
+    `minor` is the DRBD minor that the step "agreed" waits for.
 
     Raises CannotMeasure with a host's last words.
     """
     from dnclab.access import ssh_argv
 
-    plan = json.dumps({"steps": list(steps), "minor": str(MINOR), "patience": PATIENCE_S}).encode()
+    plan = json.dumps({"steps": list(steps), "minor": str(minor), "patience": PATIENCE_S}).encode()
     begun = time.perf_counter()
     running = []
     for host in lab.hosts:

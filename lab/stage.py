@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dnclab import Lab
 from dnclab.cache import locked
-from dnclab.counter import Counter, read_counter
+from dnclab.counter import Counter, longest_pause, read_counter
 from oned import Datastore, Image, Oned, VirtualMachine, lab_farm
 from oned.calls import Progress
 
@@ -176,9 +176,17 @@ class Stage:
 
     def counter(self, backend: str, resource: str, host: str) -> Counter:
         """What the guest's counter holds on a host's replica: last tick, holes, torn records."""
+        return read_counter(self._start_of(backend, resource, host))
+
+    def longest_pause(self, backend: str, resource: str, host: str, since: int) -> int:
+        """Milliseconds that the guest missed at most between two ticks after tick `since`."""
+        return longest_pause(self._start_of(backend, resource, host), since)
+
+    def _start_of(self, backend: str, resource: str, host: str) -> io.BytesIO:
+        """The first 64 MiB of a replica."""
         script = 'blockdev --flushbufs "$1"; head -c 67108864 "$1" | gzip -1 | base64'
         text = self.lab.root(host, ["sh", "-c", script, "sh", self.volume(backend, resource)], timeout=300).stdout
-        return read_counter(io.BytesIO(gzip.decompress(base64.b64decode(text))))
+        return io.BytesIO(gzip.decompress(base64.b64decode(text)))
 
     def leftovers(self) -> list[str]:
         """Everything of VMs and images that is left on running hosts: volumes, resources, minors, domains, links."""

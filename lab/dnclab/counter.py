@@ -82,6 +82,29 @@ def ring_place(start: bytes, size: int | None) -> tuple[int, int | None]:
 
 def read_counter(stream: BinaryIO) -> Counter:
     """Read the counter from a disk image, or from a dump of the ring's partition."""
+    return examine(read_ring(stream))
+
+
+def longest_pause(stream: BinaryIO, since: int) -> int:
+    """The longest time between two neighbouring ticks after tick `since`, in milliseconds of the guest's own clock."""
+    ring = read_ring(stream)
+    found: dict[int, Record] = {}
+    for slot in range(len(ring) // SECTOR):
+        try:
+            record = parse_sector(ring[slot * SECTOR : (slot + 1) * SECTOR])
+        except ValueError:
+            continue
+        if record is not None and record.tick >= since:
+            found[record.tick] = record
+    pauses = [
+        after.milliseconds - record.milliseconds for tick, record in found.items()
+        if (after := found.get(tick + 1)) and after.boot == record.boot
+    ]
+    return max(pauses, default=0)
+
+
+def read_ring(stream: BinaryIO) -> bytes:
+    """The ring's bytes from a disk image, or from a dump of its partition."""
     start = stream.read(SECTOR)
     size = stream.seek(0, io.SEEK_END) if stream.seekable() else None
     offset, length = ring_place(start, size)
@@ -93,7 +116,7 @@ def read_counter(stream: BinaryIO) -> Counter:
     else:
         stream.read(offset - SECTOR)
         ring = stream.read(LARGEST_RING if length is None else length)
-    return examine(ring)
+    return ring
 
 
 def examine(ring: bytes) -> Counter:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from lines import complaint, succeeds
-from marks import THOROUGH, ZFS_FIRST
+from marks import THOROUGH
 from simulated import SimStage
 from test_crashes import crashed
 from test_snapshots import content, disk_of, runs, snapshot
@@ -39,23 +39,23 @@ def remains_of_snapshots(stage: SimStage) -> list[str]:
     return [line for line in stage.leftovers() if any(part in line for part in (".snap-", ".branch-", ".next", ".old"))]
 
 
-@ZFS_FIRST
+@THOROUGH
 def test_a_live_snapshot_killed_at_every_command(stage: SimStage, backend: str) -> None:
     """The guest goes on, and the next snapshot clears what is left."""
     vm = stage.bare(stage.import_image(backend))
-    label = 0
-    for n in crashed(stage, lambda: act(stage, vm, "SNAP_CREATE_LIVE", label), 0):
+    used = [0]
+    for n in crashed(stage, lambda: act(stage, vm, "SNAP_CREATE_LIVE", used[-1]), 0):
         goes_on(stage, vm)
         if n % 2:
-            succeeds(act(stage, vm, "SNAP_CREATE_LIVE", label))
-        label += 1
-    for number in range(label + 1):
+            succeeds(act(stage, vm, "SNAP_CREATE_LIVE", used[-1]))
+        used.append(n)
+    for number in used:
         succeeds(act(stage, vm, "SNAP_DELETE", number))
     assert remains_of_snapshots(stage) == []
     stage.cloud.terminate(vm, hard=True).checked()
 
 
-@ZFS_FIRST
+@THOROUGH
 def test_a_revert_killed_at_every_command(stage: SimStage, backend: str) -> None:
     """The same revert run again heals it; so does the removal of the VM."""
     vm = stage.bare(stage.import_image(backend))
@@ -67,11 +67,10 @@ def test_a_revert_killed_at_every_command(stage: SimStage, backend: str) -> None
         succeeds(act(stage, vm, "SNAP_REVERT", label))
         contents[label] = content(stage, name)
     assert contents[labels[0]] != contents[labels[1]]
-    turn = 0
-    for _ in crashed(stage, lambda: act(stage, vm, "SNAP_REVERT", labels[turn]), 0):
-        succeeds(act(stage, vm, "SNAP_REVERT", labels[turn]))
-        assert content(stage, name) == contents[labels[turn]]
-        turn = 1 - turn
+    for _ in crashed(stage, lambda: act(stage, vm, "SNAP_REVERT", labels[0]), 0):
+        succeeds(act(stage, vm, "SNAP_REVERT", labels[0]))
+        assert content(stage, name) == contents[labels[0]]
+        labels.reverse()
     stage.cloud.resume(vm).checked()
     assert stage.resyncs_of(name) == []
     stage.cloud.terminate(vm, hard=True).checked()
@@ -91,6 +90,7 @@ def test_a_disk_that_is_half_reverted_starts_nowhere_and_can_be_removed(stage: S
     assert stage.remains(image) == []
 
 
+@THOROUGH
 def test_a_member_that_does_not_answer(stage: SimStage) -> None:
     """No snapshot, no removal; once it is back, everything goes."""
     vm = stage.bare(stage.import_image("thin"))
@@ -114,6 +114,7 @@ def test_a_member_that_fails_in_the_middle_of_the_barrier(stage: SimStage) -> No
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_a_member_without_the_snapshot_is_copied(stage: SimStage) -> None:
     """One whose replica lost its snapshots takes all of the data from the other; both are equal again."""
     vm = stage.bare(stage.import_image("thin"))
@@ -127,6 +128,7 @@ def test_a_member_without_the_snapshot_is_copied(stage: SimStage) -> None:
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_bad_input(stage: SimStage) -> None:
     vm = stage.bare(stage.import_image("zfs"))
     assert "is Primary on node1" in complaint(act(stage, vm, "SNAP_REVERT", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from marks import THIN_FIRST, THOROUGH, ZFS_FIRST
+from marks import THOROUGH, ZFS_FIRST
 from simulated import MIB, SimStage
 
 from oned import Image, VirtualMachine
@@ -55,6 +55,7 @@ def of_image(stage: SimStage, action: str, image: Image, label: int) -> Done:
     return stage.run("datastore", action, str(image.id), stdin=base64.b64encode(text.encode()))
 
 
+@ZFS_FIRST
 def test_a_tree_of_snapshots(stage: SimStage, backend: str) -> None:
     """Back to the first, on from there, forth to the second, which is younger; a parent goes before its children."""
     image = stage.import_image(backend)
@@ -92,6 +93,7 @@ def test_a_tree_of_snapshots(stage: SimStage, backend: str) -> None:
     assert stage.remains(image) == []
 
 
+@THOROUGH
 def test_snapshots_are_in_nobody_s_way(stage: SimStage, backend: str) -> None:
     """Live migration, cold migration, undeploy with snapshots; removal of the VM with a tree of them."""
     image = stage.import_image(backend)
@@ -115,6 +117,7 @@ def test_snapshots_are_in_nobody_s_way(stage: SimStage, backend: str) -> None:
     assert stage.remains(image) == []
 
 
+@THOROUGH
 def test_a_persistent_image_with_snapshots(stage: SimStage, backend: str) -> None:
     """Made while a VM has it; reverted, deleted, flattened at rest; the image is removed with what is left."""
     image = stage.import_image(backend, persistent=True)
@@ -146,6 +149,7 @@ def test_a_persistent_image_with_snapshots(stage: SimStage, backend: str) -> Non
     stage.cloud.terminate(other, hard=True).checked()
 
 
+@THOROUGH
 @pytest.mark.parametrize("order", ["disk first", "image first"])
 def test_a_saved_disk_stands_alone(stage: SimStage, backend: str, order: str) -> None:
     """Running, from a snapshot, and undeployed; removed in any order; VMs run from it."""

@@ -47,6 +47,7 @@ class Barrier:
         self._specs: List[ResourceSpec] = []
         self._written: Dict[str, int] = {}
         self._began = 0.0
+        self._thaw: List[Argv] = []
 
     def freeze(self, names: Sequence[str], domain: Optional[str]) -> None:
         """From here on nobody writes to these disks. Raises Unsafe (not Primary and in sync here), TimedOut."""
@@ -60,6 +61,7 @@ class Barrier:
         if host.runner.dry_run:
             host.log.info("would freeze, and thaw after all snapshots: " + "; ".join(" ".join(argv) for argv in freeze))
             return
+        self._thaw = thaw
         self._holder = start_apart(lambda requests, replies: hold(freeze, thaw, requests, replies))
         self._began = time.monotonic()
         os.write(self._holder.requests, b"freeze\n")
@@ -137,6 +139,8 @@ class Barrier:
         os.close(holder.replies)
         if said != "thawed":
             self._host.log.warn(f"barrier: {said or 'its holder is gone'}")
+            for argv in self._thaw:
+                _thaw(self._host.runner, argv)
         return said == "thawed"
 
     def _hear(self, timeout: float) -> str:
