@@ -189,3 +189,30 @@ def test_a_saved_disk_stands_alone(stage: SimStage, backend: str, order: str) ->
         stage.cloud.deploy(vm, host="node1").checked()
         stage.cloud.terminate(vm, hard=True).checked()
     assert stage.remains(image) == []
+
+
+@THOROUGH
+def test_one_replica(stage: SimStage, backend: str) -> None:
+    """No DRBD, no barrier: one volume's snapshot is one instant."""
+    stage.configure(REPLICAS="1")
+    try:
+        image = stage.import_image(backend)
+        members = [host for host in stage.hosts if image.source in " ".join(stage.leftovers()) and any(
+            line.startswith(f"{host}: ") and image.source in line for line in stage.leftovers())]
+        vm = stage.bare(image, host=members[0])
+        name = disk_of(image, vm)
+        label = snapshot(stage, vm)
+        runs(stage, vm)
+        stage.cloud.poweroff(vm, hard=True).checked()
+        before = stage.farm.digest(members[0], name, SIZE)
+        other = snapshot(stage, vm)
+        stage.cloud.revert_disk(vm, 0, label).checked()
+        assert stage.farm.digest(members[0], name, SIZE) != before
+        stage.cloud.revert_disk(vm, 0, other).checked()
+        assert stage.farm.digest(members[0], name, SIZE) == before
+        stage.cloud.save_disk_as(vm, 0, stage.new_name("saved"), label).checked()
+        stage.cloud.resume(vm).checked()
+        stage.cloud.terminate(vm, hard=True).checked()
+        stage.tidy()
+    finally:
+        stage.configure()

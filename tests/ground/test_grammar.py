@@ -67,3 +67,14 @@ def test_pools(text):
 def test_wrong_pools(text):
     with pytest.raises(BadInput):
         grammar.parse_pool(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "save-", "save-x", "1\n", "12345678901", "../1", "0 1"])
+def test_no_snapshots(text):
+    with pytest.raises(BadInput):
+        grammar.parse_snapshot(text)
+
+
+@pytest.mark.parametrize("text", ["0", "17", "save-9"])
+def test_snapshots(text):
+    assert grammar.parse_snapshot(text) == text

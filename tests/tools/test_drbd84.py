@@ -8,7 +8,7 @@ import pytest
 
 from dnc.errors import BadInput
 from dnc.tools.drbd import DiskState, Role
-from dnc.tools.drbd84 import Drbd84
+from dnc.tools.drbd84 import Drbd84, activity
 from tools import captured
 from tools.test_drbd import SPEC
 
@@ -130,3 +130,18 @@ def test_argv():
     )
     assert DIALECT.two_primaries(SPEC, "node2", True)[-2:] == ("--allow-two-primaries=yes", "one-7-42-0")
     assert DIALECT.create_metadata(SPEC) == ("drbdadm", "create-md", "--force", "one-7-42-0")
+
+
+def test_activity_of_one_minor():
+    """What is under way, and what was written: other minors, and progress lines, do not count (proc-drbd)."""
+    text = (
+        "version: 8.4.11 (api:1/proto:86-101)\n"
+        " 9: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n"
+        "    ns:8 nr:0 dw:77 dr:0 al:1 bm:0 lo:5 pe:5 ua:5 ap:5 ep:1 wo:d oos:0\n"
+        "19: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n"
+        "    ns:8 nr:0 dw:3192 dr:131032 al:1 bm:0 lo:1 pe:3 ua:0 ap:10 ep:1 wo:d oos:0\n"
+        "20: cs:Unconfigured\n"
+    )
+    assert activity(text, 19) == (14, 3192)
+    assert activity(text, 9) == (20, 77)
+    assert activity(text, 7) == (0, 0)

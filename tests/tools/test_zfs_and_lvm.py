@@ -104,3 +104,21 @@ def test_lvm_argv():
         "vg0/one-7",
     )
     assert "-kn" in lvm.create("vg0", "pool", "one-7", 5 << 20, {}), "without it there is no device node"
+
+
+def test_zfs_tree_of_a_reverted_disk():
+    """As `zfs list` showed it on the lab after a revert, with a snapshot that waits for its clone's end."""
+    d = "tank/dnc/one-1-2-0"
+    zvols, snapshots = zfs.parse_tree(
+        "tank/dnc/one-1\tvolume\t67108864\t-\t1114112\t-\t-\n"
+        "tank/dnc/one-1@one-1-2-0\tsnapshot\t67108864\t-\t0\toff\t-\n"
+        f"{d}.branch-1\tvolume\t67108864\t{d}@one-1-2-0.snap-0\t0\t-\t-\n"
+        f"{d}@one-1-2-0.snap-0\tsnapshot\t67108864\t-\t0\ton\tbarrier:abc\n"
+        f"{d}.branch-1@one-1-2-0.snap-1\tsnapshot\t67108864\t-\t4096\toff\t-\n"
+        f"{d}\tvolume\t67108864\ttank/dnc/one-1@one-1-2-0\t8192\t-\t-\n"
+    )
+    assert zvols[f"{d}.branch-1"].origin == f"{d}@one-1-2-0.snap-0"
+    assert [(one.full, one.used, one.deferred, one.tags) for one in snapshots[1:]] == [
+        (f"{d}@one-1-2-0.snap-0", 0, True, {"proof": "barrier:abc"}),
+        (f"{d}.branch-1@one-1-2-0.snap-1", 4096, False, {}),
+    ]

@@ -88,7 +88,7 @@ def make_clone(farm: Sessions, plan: Plan, image: Located) -> ResourceSpec:
     spec = new_spec(farm, plan, minor, slots, volumes, node_ids=[member.node_id for member in image.spec.members])
     farm.all("write_resource", plan.hosts, spec=spec.to_json())
     if grow and spec.replicated:
-        renew_metadata(farm, plan.hosts, spec, volumes)
+        _renew_metadata(farm, plan.hosts, spec, volumes)
     bring_up(farm, plan.hosts, spec)
     if grow and spec.replicated:
         farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
@@ -96,7 +96,7 @@ def make_clone(farm: Sessions, plan: Plan, image: Located) -> ResourceSpec:
     return spec._replace(proof=proof)
 
 
-def renew_metadata(farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer]) -> None:
+def _renew_metadata(farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer]) -> None:
     """New metadata at the new end; the old one, data from now on, becomes zeros on every member (rule 12)."""
     farm.all("create_metadata", hosts, resource=spec.name)
     old = {host: int(volumes[host]["origin_bytes"]) for host in hosts}

@@ -80,7 +80,11 @@ class Saving:
         spec = making.new_spec(farm, plan, minor, source.slots, volumes, node_ids=node_ids)
         farm.all("write_resource", plan.hosts, spec=spec.to_json())
         if replicated:
-            making.renew_metadata(farm, plan.hosts, spec, volumes)
+            farm.all("create_metadata", plan.hosts, resource=spec.name)
+            farm.each("zero_old_metadata", {
+                host: {"resource": spec.name, "from": drbd.data_end(then, spec.slots), "to": then}
+                for host, then in ((host, int(volumes[host]["origin_bytes"])) for host in plan.hosts)
+            })
             making.bring_up(farm, plan.hosts, spec)
             farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
             making.await_ready(farm, plan.hosts, spec)

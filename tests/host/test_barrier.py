@@ -1,0 +1,122 @@
+"""The holder of a frozen guest: whatever happens to those who froze it, it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from dnc.command import start_apart
+from dnc.errors import ToolFailed
+from dnc.host import barrier
+
+
+class Xl:
+    """In place of the runner: notes commands in a file, which outlives processes; refuses what it is told to."""
+
+    def __init__(self, path, refuse=()):
+        self.path = path
+        self.refuse = refuse
+
+    def run(self, argv, *, privileged):
+        assert privileged
+        with open(self.path, "a") as notes:
+            notes.write(" ".join(argv) + "\n")
+        for text, stderr in self.refuse:
+            if text in argv:
+                error = ToolFailed("xl failed")
+                error.stderr = stderr
+                raise error
+
+
+@pytest.fixture
+def holder(tmp_path, monkeypatch):
+    """Starts a holder in this process's own thread; answers (requests, replies, commands so far)."""
+    notes = tmp_path / "notes"
+    notes.touch()
+
+    def start(refuse=(), limit=5.0):
+        monkeypatch.setattr(barrier, "Runner", lambda log: Xl(notes, refuse))
+        monkeypatch.setattr(barrier, "LIMIT_S", limit)
+        monkeypatch.setattr(barrier, "_THAW_TRIES", 3)
+        their_requests, requests = os.pipe()
+        replies, their_replies = os.pipe()
+        act = (["xl", "pause", "one-1"],), (["xl", "unpause", "one-1"],)
+        thread = threading.Thread(target=barrier.hold, args=(*act, their_requests, their_replies))
+        thread.start()
+        return requests, os.fdopen(replies), lambda: notes.read_text().split("\n")[:-1], thread
+
+    return start
+
+
+def test_freeze_and_thaw_when_told(holder):
+    requests, replies, commands, thread = holder()
+    os.write(requests, b"freeze\n")
+    assert replies.readline() == "frozen\n"
+    assert commands() == ["xl pause one-1"]
+    os.write(requests, b"thaw\n")
+    assert replies.readline() == "thawed\n"
+    thread.join()
+    assert commands() == ["xl pause one-1", "xl unpause one-1"]
+
+
+def test_nothing_is_done_for_one_who_never_asked(holder):
+    requests, _replies, commands, thread = holder()
+    os.close(requests)
+    thread.join()
+    assert commands() == []
+
+
+@pytest.mark.parametrize("end", ["closed", "too long"])
+def test_thawed_when_nobody_tells(holder, end):
+    requests, replies, commands, thread = holder(limit=5.0 if end == "closed" else 0.05)
+    os.write(requests, b"freeze\n")
+    assert replies.readline() == "frozen\n"
+    if end == "closed":
+        os.close(requests)
+    thread.join()
+    assert commands()[-1] == "xl unpause one-1"
+    assert replies.readline() == ("thawed\n" if end == "closed" else "it was frozen too long\n")
+
+
+@pytest.mark.parametrize(("refuse", "said", "tries"), [
+    ([("pause", "libxl: error")], "failed: xl failed\n", 1),
+    ([("unpause", "one-1 is an invalid domain identifier (rc=-6)")], "frozen\n", 1),
+    ([("unpause", "libxl: error")], "frozen\n", 3),
+])
+def test_refusals(holder, refuse, said, tries):
+    requests, replies, commands, thread = holder(refuse)
+    os.write(requests, b"freeze\n")
+    assert replies.readline() == said
+    os.write(requests, b"thaw\n")
+    thread.join()
+    assert commands().count("xl unpause one-1") == tries
+    if tries > 1:
+        assert replies.readline() == "not thawed: xl unpause one-1\n"
+
+
+def test_a_process_apart_outlives_the_one_that_started_it(tmp_path):
+    """SIGKILL of the parent, and its group: the child reads the end of its requests, and does its last work."""
+    done = tmp_path / "done"
+
+    def act(requests, _replies):
+        while os.read(requests, 64):
+            pass
+        done.write_text("thawed")
+
+    started = os.fork()
+    if not started:
+        os.setsid()
+        start_apart(act)
+        time.sleep(60)
+    time.sleep(0.3)
+    assert not done.exists()
+    os.killpg(started, signal.SIGKILL)
+    os.waitpid(started, 0)
+    end = time.monotonic() + 10
+    while not done.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert done.read_text() == "thawed"
