@@ -38,6 +38,10 @@ EXPECTED: tuple[Expectation, ...] = (
     ("vmm migrate", 2, 0, True),  # one to the destination, and the stream that xl itself opens
     ("tm postmigrate", REPLICAS, 0, True),
     ("tm mv", REPLICAS, 1, True),
+    ("tm snap_create_live", REPLICAS, 1, False),
+    ("tm snap_revert", REPLICAS, 1, False),
+    ("tm snap_delete", REPLICAS, 1, False),
+    ("tm cpds", len(HOSTS), 1, False),  # the empty image that it replaces may lie on another host
     ("tm delete", REPLICAS, 1, True),
 )
 
@@ -72,15 +76,22 @@ def fill(path: Path) -> None:
 
 
 def life(cloud: Any, disks: int) -> str:
-    """Instantiate, migrate live, power off, migrate at rest, terminate; returns the first error text."""
+    """Instantiate, migrate live, power off, migrate at rest, terminate; returns the first error text.
+
+    With one disk it is also snapshot, reverted and saved: these actions concern one disk each.
+    """
     template = {
         "CPU": 1, "MEMORY": 64, "DISK": [{"IMAGE": "image"} for _ in range(disks)],
         "OS": {"KERNEL": KERNEL, "KERNEL_CMD": "console=hvc0"},
     }
     vm = cloud.instantiate(template, host="node1")
     done = [cloud.operations[-1]]
+    alone = disks == 1
     for step in (
-        lambda: cloud.migrate(vm, "node2", live=True), lambda: cloud.poweroff(vm, hard=True),
+        lambda: cloud.migrate(vm, "node2", live=True), *[lambda: cloud.snapshot_disk(vm, 0, "one")] * alone,
+        lambda: cloud.poweroff(vm, hard=True),
+        *[lambda: cloud.revert_disk(vm, 0, 0), lambda: cloud.save_disk_as(vm, 0, "saved"),
+          lambda: cloud.delete_disk_snapshot(vm, 0, 0)] * alone,
         lambda: cloud.migrate(vm, "node1"), lambda: cloud.terminate(vm),
     ):
         if not done[-1].ok:
