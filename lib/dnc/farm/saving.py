@@ -32,23 +32,32 @@ class Saving:
 
         Raises NotFound (no such snapshot), Busy or Unsafe (disk not in sync, image in use), NoSpace, Unreachable.
         """
-        farm, disk, label = self._farm, self._disk, self._label or self._temporary
-        if self._label is None:
-            refuse_half_made(disk)
-            snapshots.remove_label(farm, disk, label)
-            proof = snapshots.create(farm, disk, label, self._domain, lasting=False)
-        else:
-            found = snapshots.known(farm, disk).get(label)
-            if found is None:
-                raise NotFound(f"{disk.name} has no snapshot {label}", hint="onevm show lists the snapshots")
-            earlier = found.proof_on(disk.hosts)
-            if earlier is None:
-                raise Unsafe(
-                    f"snapshot {label} of {disk.name} is not proven on all members", hint="revert to it, then save"
-                )
-            proof = earlier
+        farm, disk = self._farm, self._disk
+        refuse_half_made(disk)
+        proof = self._earlier_proof()
+        # First, since on ZFS the image that a killed run made may still hold the snapshot of that run.
         self._make_room()
-        return self._copy(label, proof)
+        if proof is not None:
+            return self._copy(str(self._label), proof)
+        snapshots.remove_label(farm, disk, self._temporary)
+        return self._copy(
+            self._temporary, snapshots.create(farm, disk, self._temporary, self._domain, lasting=False)
+        )
+
+    def _earlier_proof(self) -> Optional[str]:
+        """Why the snapshot that the user means is equal on all members; None when the disk as it is now is meant."""
+        if self._label is None:
+            return None
+        found = snapshots.known(self._farm, self._disk).get(self._label)
+        if found is None:
+            raise NotFound(f"{self._disk.name} has no snapshot {self._label}", hint="onevm show lists the snapshots")
+        proof = found.proof_on(self._disk.hosts)
+        if proof is None:
+            raise Unsafe(
+                f"snapshot {self._label} of {self._disk.name} is not proven on all members",
+                hint="revert to it, then save",
+            )
+        return proof
 
     def _make_room(self) -> None:
         """Remove the empty volume that mkfs made, wherever it chose to."""
