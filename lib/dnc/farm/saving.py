@@ -60,21 +60,23 @@ class Saving:
         return proof
 
     def _make_room(self) -> None:
-        """Remove the empty volume that mkfs made, wherever it chose to."""
-        farm = self._farm
-        empty = locate(farm, self._image, self._disk.hosts[0])
+        """Remove the empty volume that mkfs made, wherever it chose to, and what a killed run left on our hosts."""
+        farm, ours = self._farm, self._disk.hosts
+        empty = locate(farm, self._image, ours[0])
         if empty is None:
             for error in farm.unreachable.values():
                 raise error
-            farm.lock(self._disk.hosts, [self._image.text])
+            farm.lock(ours, [self._image.text])
+            making.remove(farm, ours, self._image, [self._disk.spec.pool])
             return
         empty.require_all(farm)
-        farm.lock(dict.fromkeys(empty.hosts + self._disk.hosts), [self._image.text])
+        hosts = tuple(dict.fromkeys(empty.hosts + ours))
+        farm.lock(hosts, [self._image.text])
         empty = look_again(farm, empty)
         used = [host for host, found in empty.found.items() if found.up or (found.spec and found.spec.vm is not None)]
-        if used:
+        if used and empty.spec.state == "ready":
             raise Busy(f"image {self._image} is in use on {' '.join(used)}", hint="it should be empty and at rest")
-        making.remove(farm, empty.hosts, self._image, [empty.spec.pool])
+        making.remove(farm, hosts, self._image, [empty.spec.pool, self._disk.spec.pool])
 
     def _copy(self, label: str, proof: str) -> Plan:
         farm, source = self._farm, self._disk.spec
