@@ -7,7 +7,7 @@ import re
 from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from .errors import BadConfig, BadInput
-from .grammar import PoolSpec, parse_host, parse_path, parse_pool
+from .grammar import MAX_REPLICAS, PoolSpec, parse_host, parse_path, parse_pool
 
 _LINE = re.compile(r"\s*([A-Z][A-Z0-9_]*)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'#]*))\s*(?:#.*)?\Z")
 
@@ -101,7 +101,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "REPLICATION_NETWORK": ("", _network),
     "DATASTORE_LOCATION": ("/var/lib/one/datastores", parse_path),
     "POOL": ("zfs:tank/dnc", parse_pool),
-    "REPLICAS": ("2", _number(1, 2)),
+    "REPLICAS": ("2", _number(1, MAX_REPLICAS)),
     "POOL_FILL_LIMIT": ("95", _number(1, 100)),
     "MINOR_BASE": ("1000", _number(1, 1 << 19)),
     "PORT_BASE": ("7000", _number(1024, 65000)),

@@ -23,9 +23,10 @@ def run(call: Call) -> str:
     image, datastore = message.require_image(), message.datastore
     name = image_name(parse_id(call.arg("image"), "image id"))
     stream = open_source(call, image, datastore, image.checksums)
+    replicas = message.replicas(call.config.replicas)
     size = max(image.size_mib, mib(stream.size or 0), 1) * MIB
     with Sessions(call) as farm, importer.Spool() as place:
-        plan = images.place(farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list)
+        plan = images.place(farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list, replicas)
         pieces = _content(call, image, stream, size, place)
         spec = images.create(farm, plan)
         host = plan.hosts[0]

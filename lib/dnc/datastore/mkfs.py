@@ -22,9 +22,10 @@ def run(call: Call) -> str:
     if image.format.lower() not in ("", "raw", "save_as"):
         raise BadInput(f"images of dnc are raw, not {shown(image.format)}", hint="leave FORMAT out, or set raw")
     filesystem = image.filesystem.lower() if image.format.lower() != "save_as" else ""
+    replicas = message.replicas(call.config.replicas)
     with Sessions(call) as farm:
         size = image.size_mib * MIB
-        plan = images.place(farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list)
+        plan = images.place(farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list, replicas)
         spec = images.create(farm, plan)
         if filesystem not in ("", "raw", "none"):
             making.format_disk(farm, plan.hosts[0], spec, filesystem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Iterable, NoReturn, Optional, Sequence, Tuple
+from typing import Iterable, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceKind, ResourceName, parse_resource
@@ -30,25 +30,34 @@ def require_located(farm: Sessions, name: ResourceName, host: str) -> Located:
 def refuse_foreign_host(located: Located, host: str) -> NoReturn:
     """Raise: with DRBD 8.4 a VM runs where its disks have replicas."""
     others = " ".join(located.hosts + located.missing)
-    raise Unsafe(f"{located.name} has no replica on {host}", hint=f"run the VM on one of: {others}")
+    raise Unsafe(f"{located.name} has no replica on {host}, only on {others}", hint="run the VM there")
+
+
+class Wish(NamedTuple):
+    """How many replicas are asked for; None: nobody does. own: by the VM itself, not by a datastore for all."""
+
+    replicas: Optional[int] = None
+    own: bool = False
 
 
 def ensure_clone(
-    farm: Sessions, image_name: ResourceName, name: ResourceName, vm: int, data_bytes: int, host: str
+    farm: Sessions, image_name: ResourceName, name: ResourceName, vm: int, data_bytes: int, host: str,
+    wish: Wish = Wish(),  # noqa: B008  (an immutable record)
 ) -> ResourceSpec:
-    """A VM's own copy of an image, up and equal on all members of the image, `host` one of them.
+    """A VM's own copy of an image, up and equal on the members of the image, `host` one of them.
 
     A complete earlier copy is accepted, since oned replays a prolog from its first line (observation 3); a
     half-made one is made again. Raises NotFound, Busy, Unsafe, NoSpace, Unreachable, GivenUp.
     """
     image = require_located(farm, image_name, host)
     image.require_all(farm)
-    hosts = image.hosts
-    farm.lock(hosts, [name.text], shared=[image_name.text])
+    count = making.replicas_of_clone(image, wish.replicas, strict=wish.own)
+    hosts = image.hosts if count == len(image.hosts) else (host, *(one for one in image.hosts if one != host))[:count]
+    farm.lock(image.hosts, [name.text], shared=[image_name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
         return earlier
-    making.clear_leftovers(farm, hosts, name, image.spec.pool)
+    making.clear_leftovers(farm, image.hosts, name, image.spec.pool)
     plan = Plan(name, hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), vm=vm, origin=image_name)
     spec = making.make_clone(farm, plan, image)
     making.finish(farm, hosts, spec)
@@ -74,13 +83,13 @@ def accept_earlier(
 
 def make_volatile(
     farm: Sessions, name: ResourceName, vm: int, data_bytes: int, host: str, siblings: Iterable[ResourceName],
-    pool: PoolSpec,
+    pool: PoolSpec, replicas: int,
 ) -> Tuple[ResourceSpec, bool]:
     """An empty disk on `host` and the hosts of the VM's other disks; True when an earlier run had finished it.
 
     A new one is up and equal but not finished: the caller formats it, then calls `making.finish`.
     """
-    hosts = _volatile_hosts(farm, host, tuple(siblings), data_bytes, pool)
+    hosts = _volatile_hosts(farm, host, tuple(siblings), data_bytes, pool, replicas)
     farm.lock(hosts, [name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
@@ -90,7 +99,7 @@ def make_volatile(
 
 
 def _volatile_hosts(
-    farm: Sessions, host: str, siblings: Sequence[ResourceName], data_bytes: int, pool: PoolSpec
+    farm: Sessions, host: str, siblings: Sequence[ResourceName], data_bytes: int, pool: PoolSpec, replicas: int
 ) -> Tuple[str, ...]:
     """Where the VM's other disks are, so that it can live-migrate with all of them; else by room."""
     farm.try_open(candidates(farm, host))
@@ -99,18 +108,17 @@ def _volatile_hosts(
     answers = survey(farm, [host], siblings, [pool])
     specs = [answers[host].of(name).spec for name in siblings]
     for spec in specs:
-        if spec is not None and len(spec.members) == farm.config.replicas:
+        if spec is not None and len(spec.members) == replicas:
             hosts = tuple(farm.ssh_name(member) for member in spec.hosts())
             farm.open(hosts)
             return hosts
     others = farm_hosts(farm.config.hosts)
-    if farm.config.replicas > 1:
+    if replicas > 1:
         farm.try_open(others)
         answers.update(try_survey(farm, [other for other in others if other in farm.sessions], [], [pool]))
-    if len(answers) < farm.config.replicas and farm.unreachable:
+    if len(answers) < replicas and farm.unreachable:
         raise next(iter(farm.unreachable.values()))
-    config = farm.config
-    return choose_hosts(answers, pool, config.replicas, data_bytes, config.pool_fill_limit, first=host)
+    return choose_hosts(answers, pool, replicas, data_bytes, farm.config.pool_fill_limit, first=host)
 
 
 def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: str) -> ResourceSpec:
@@ -126,6 +134,9 @@ def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: s
     up = [one for one, found in image.found.items() if found.up]
     if up and image.spec.vm not in (vm, None):
         raise Busy(f"image {image_name} is up for VM {image.spec.vm}", hint="detach it there, or terminate that VM")
+    users = making.runs_alone(farm, image, besides=vm)
+    if users:
+        raise Busy(f"image {image_name} is in use by VM {image.spec.vm}", hint="detach it there, or terminate that VM")
     if image.spec.vm is None and any(found.primary for found in image.found.values()):
         raise Busy(f"image {image_name} is Primary on {' '.join(up)}", hint="see what uses it: xl list, fuser")
     spec = image.spec._replace(vm=vm)

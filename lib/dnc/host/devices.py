@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 from ..errors import BadInput, DncError, Unsafe
 from ..tools.drbd import ResourceSpec, data_end
@@ -105,14 +105,15 @@ class Devices:
             os.close(descriptor)
         return digest.hexdigest(), offset
 
-    def zero_old_metadata(self, name: str, start: int, end: int) -> None:
+    def zero_old_metadata(self, name: str, start: int, end: int, slots: Optional[int] = None) -> None:
         """Zero what was DRBD's metadata before a volume grew; it differs between members (NOTES-drbd9, g).
 
-        Raises BadInput unless [start, end) is exactly the metadata of a volume of `end` bytes.
+        slots: of the old metadata, None where the resource has as many now. Raises BadInput unless [start, end) is
+        exactly the metadata of a volume of `end` bytes.
         """
         spec = self._host.resource_files.get(name)
         device, size = self._volume(spec)
-        if start != data_end(end, spec.slots) or end > size:
+        if start != data_end(end, spec.slots if slots is None else slots) or end > size:
             raise BadInput(f"{name}: {start}-{end} is not the old metadata of a volume that is {size} bytes now")
         end = min(end, data_end(size, spec.slots))  # what lies behind is the new metadata
         if spec.state != "making" or (spec.replicated and self._host.resources.status(name) is not None):

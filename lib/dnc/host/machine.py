@@ -86,9 +86,7 @@ class Host:
     @property
     def slots(self) -> int:
         """Bitmap slots of the metadata that is made here: decides the size of volumes."""
-        if self.config.replicas == 1 or self.dialect is None:
-            return 0
-        return self.dialect.slots
+        return self.dialect.slots if self.dialect is not None else 0
 
     @property
     def domains(self) -> Domains:

@@ -40,7 +40,8 @@ if the session does not hold it yet.
                             crashed_primary, clean: bool}      read from the metadata; Unsafe while it is up
         proof of equality: `clean` on every member and the same `current` (its lowest bit is masked out)
   create_metadata {resource} -> {}                 * resource must be down and in state "making"
-  zero_old_metadata {resource, from, to} -> {}     * to = size before it grew, from = tools.drbd.data_end(to, slots);
+  zero_old_metadata {resource, from, to, slots?} -> {}       * to = size before it grew, from = tools.drbd.data_end(to,
+        slots); slots: of the old metadata, where the resource has other now;
         after create_metadata; spares the new metadata where both overlap, so it may come although nothing grew
   bring_up {resource} -> {status: STATUS}          * idempotent; undo takes it down again
   declare_equal {resource, proof} -> {}            * on ONE member, all up: waits for Connected, then new-current-uuid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict
+from typing import Callable, Dict, Optional
 
 from ..errors import Busy, Conflict, DncError, NoSpace, NotFound, Unsafe
 from ..grammar import PoolSpec
@@ -119,10 +119,10 @@ def digest(work: Work, resource: str, length: int = 0) -> Reply:
     return {"sha256": checksum, "bytes": size}
 
 
-def zero_old_metadata(work: Work, resource: str, to: int, **start: int) -> Reply:
+def zero_old_metadata(work: Work, resource: str, to: int, slots: Optional[int] = None, **start: int) -> Reply:
     """Zero what was metadata before the volume grew (`from` is a word of Python)."""
     work.own(resource)
-    work.devices.zero_old_metadata(resource, start["from"], to)
+    work.devices.zero_old_metadata(resource, start["from"], to, slots)
     return None
 
 
@@ -138,5 +138,7 @@ OPERATIONS: Dict[str, Operation] = {
     "read": offer(read, resource=a.resource, offset=a.number, length=a.raw_length),
     "format": offer(format, resource=a.resource, filesystem=a.filesystem),
     "digest": offer(digest, resource=a.resource, length_=a.number),
-    "zero_old_metadata": offer(zero_old_metadata, resource=a.resource, from__=a.number, to=a.number),
+    "zero_old_metadata": offer(
+        zero_old_metadata, resource=a.resource, from__=a.number, to=a.number, slots_=a.number
+    ),
 }

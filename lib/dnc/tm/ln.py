@@ -23,14 +23,15 @@ def run(call: Call) -> None:
     image = parse_block_source(call.arg("source"))
     place = parse_disk_path(call.arg("destination"))
     vm = parse_id(call.arg("vm"), "VM id")
-    disk = vm_info(vm).disk(place.disk)
+    document = vm_info(vm)
+    disk = document.disk(place.disk)
     with Sessions(call) as farm:
         if disk.kind is DiskKind.PERSISTENT:
             name = image
             disks.ensure_persistent(farm, image, vm, place.host)
         else:
             name = clone_name(image, vm, place.disk)
-            disks.ensure_clone(farm, image, name, vm, 0, place.host)
+            disks.ensure_clone(farm, image, name, vm, 0, place.host, disks.Wish(*document.replicas(disk)))
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()
     call.log.info(f"{name} on {place.host} as {place.path}")

@@ -30,9 +30,10 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
     siblings = [one.resource(vm) for one in document.managed_disks if one.id != disk.id]
     filesystem = "swap" if swap else _filesystem(disk.attributes.get("FS", ""))
     name = volatile_name(vm, place.disk)
+    replicas = document.replicas(disk)[0] or call.config.replicas
     with Sessions(call) as farm:
         spec, finished = disks.make_volatile(
-            farm, name, vm, size_mib * MIB, place.host, siblings, disk.pool or call.config.pool
+            farm, name, vm, size_mib * MIB, place.host, siblings, disk.pool or call.config.pool, replicas
         )
         if not finished:
             if filesystem is not None:
