@@ -9,10 +9,11 @@ from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceKind, ResourceName, parse_resource
 from ..tools.drbd import DiskState, ResourceSpec
 from . import making
+from .finding import Register, find_hosts
 from .making import Plan
-from .placement import choose_hosts, farm_hosts
+from .placement import Wanted, farm_hosts
 from .sessions import Sessions
-from .survey import Found, Located, candidates, locate, look_again, parse_status, survey, try_survey
+from .survey import Found, Located, candidates, locate, look_again, parse_status, survey
 
 
 def require_located(farm: Sessions, name: ResourceName, host: str) -> Located:
@@ -83,13 +84,14 @@ def accept_earlier(
 
 def make_volatile(
     farm: Sessions, name: ResourceName, vm: int, data_bytes: int, host: str, siblings: Iterable[ResourceName],
-    pool: PoolSpec, replicas: int,
+    pool: PoolSpec, replicas: int, register: Register,
 ) -> Tuple[ResourceSpec, bool]:
     """An empty disk on `host` and the hosts of the VM's other disks; True when an earlier run had finished it.
 
     A new one is up and equal but not finished: the caller formats it, then calls `making.finish`.
     """
-    hosts = _volatile_hosts(farm, host, tuple(siblings), data_bytes, pool, replicas)
+    wanted = Wanted(name.text, pool, data_bytes, replicas, farm.config.pool_fill_limit, first=host)
+    hosts = _volatile_hosts(farm, host, tuple(siblings), wanted, register)
     farm.lock(hosts, [name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
@@ -99,26 +101,20 @@ def make_volatile(
 
 
 def _volatile_hosts(
-    farm: Sessions, host: str, siblings: Sequence[ResourceName], data_bytes: int, pool: PoolSpec, replicas: int
+    farm: Sessions, host: str, siblings: Sequence[ResourceName], wanted: Wanted, register: Register
 ) -> Tuple[str, ...]:
     """Where the VM's other disks are, so that it can live-migrate with all of them; else by room."""
     farm.try_open(candidates(farm, host))
     if host in farm.unreachable:
         raise farm.unreachable[host]
-    answers = survey(farm, [host], siblings, [pool])
+    answers = survey(farm, [host], siblings)
     specs = [answers[host].of(name).spec for name in siblings]
     for spec in specs:
-        if spec is not None and len(spec.members) == replicas:
+        if spec is not None and len(spec.members) == wanted.replicas:
             hosts = tuple(farm.ssh_name(member) for member in spec.hosts())
             farm.open(hosts)
             return hosts
-    others = farm_hosts(farm.config.hosts)
-    if replicas > 1:
-        farm.try_open(others)
-        answers.update(try_survey(farm, [other for other in others if other in farm.sessions], [], [pool]))
-    if len(answers) < replicas and farm.unreachable:
-        raise next(iter(farm.unreachable.values()))
-    return choose_hosts(answers, pool, replicas, data_bytes, farm.config.pool_fill_limit, first=host)
+    return find_hosts(farm, wanted, farm_hosts(farm.config.hosts), register).choice.hosts
 
 
 def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: str) -> ResourceSpec:

@@ -8,32 +8,30 @@ from ..errors import Busy, Conflict, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceName
 from ..tools.drbd import ResourceSpec
 from . import making
+from .finding import Register, find_hosts
 from .making import Plan
-from .placement import choose_hosts, farm_hosts
+from .placement import Wanted, farm_hosts
 from .removal import Removal
 from .sessions import Sessions
-from .survey import Located, locate, try_survey
+from .survey import Located, locate
 
 
 def place(
-    farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str], replicas: int
+    farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str], replicas: int,
+    register: Register,
 ) -> Plan:
-    """Choose the members of a new image among the datastore's hosts: those with the most room in the pool.
+    """Choose the members of a new image among the datastore's hosts (placement.py says how).
 
     Hosts that do not answer are passed over while enough others do. Raises NoSpace, Unreachable, BadConfig.
     """
     config = farm.config
     hosts = farm_hosts(config.hosts, bridge_list)
-    for error in farm.try_open(hosts).values():
-        farm.log.warn(error.line())
-    if len(farm.sessions) < replicas and farm.unreachable:
-        raise next(iter(farm.unreachable.values()))
-    answers = try_survey(farm, farm.hosts, [name], [pool])
-    taken = [host for host, answer in answers.items() if _ready(answer.of(name).spec)]
+    wanted = Wanted(name.text, pool, data_bytes, replicas, config.pool_fill_limit)
+    found = find_hosts(farm, wanted, hosts, register)
+    taken = [host for host, answer in found.surveys.items() if _ready(answer.of(name).spec)]
     if taken:
         raise Conflict(f"{name} exists already on {' '.join(taken)}", hint="does another OpenNebula use these hosts?")
-    members = choose_hosts(answers, pool, replicas, data_bytes, config.pool_fill_limit)
-    return Plan(name, members, str(pool), data_bytes)
+    return Plan(name, found.choice.hosts, str(pool), data_bytes)
 
 
 def _ready(spec: ResourceSpec | None) -> bool:

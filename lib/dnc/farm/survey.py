@@ -9,6 +9,7 @@ from ..grammar import PoolSpec, ResourceName
 from ..tools.drbd import DiskState, PeerStatus, ResourceSpec, ResourceStatus, Role, parse_spec
 from .session import Answer
 from .sessions import Sessions
+from .space import Space
 
 
 class Volume(NamedTuple):
@@ -18,14 +19,6 @@ class Volume(NamedTuple):
     name: str
     bytes: int
     device: str
-
-
-class Space(NamedTuple):
-    """A pool on one host; bytes."""
-
-    total: int
-    used: int
-    free: int
 
 
 class Found(NamedTuple):
@@ -80,10 +73,13 @@ def survey(
 
 
 def try_survey(
-    farm: Sessions, hosts: Iterable[str], names: Optional[Iterable[ResourceName]], pools: Iterable[PoolSpec] = ()
+    farm: Sessions, hosts: Iterable[str], names: Optional[Iterable[ResourceName]], pools: Iterable[PoolSpec] = (),
+    *, promises: bool = False,
 ) -> Dict[str, HostSurvey]:
-    """Like `survey`; a host that cannot answer is named in the log and left out."""
+    """Like `survey`; a host that cannot answer is named in the log and left out. promises: with Space.promised."""
     question = _question(names, pools, None)
+    if promises:
+        question["promises"] = True
     answers, errors = farm.try_each("survey", dict.fromkeys(hosts, question))
     for error in errors.values():
         farm.log.warn(error.line())
@@ -104,7 +100,7 @@ def parse_survey(answer: Answer) -> HostSurvey:
     """The records of a survey's answer."""
     return HostSurvey(
         {name: _found(record) for name, record in (answer.get("resources") or {}).items()},
-        {pool: Space(r["total"], r["used"], r["free"]) for pool, r in (answer.get("pools") or {}).items()},
+        {pool: Space(**record) for pool, record in (answer.get("pools") or {}).items()},
         frozenset(answer.get("minors") or ()),
         dict(answer.get("links") or {}),
     )

@@ -16,11 +16,13 @@ if the session does not hold it yet.
         -> {host, address|null, version, drbd: "8.4"|"9"|null, slots, now}
         host = `uname -n`; address = this host's in REPLICATION_NETWORK; slots: for tools.drbd.volume_size(data, slots).
         Another version: {host, version} only, and nothing else is served.
-  survey {resources: [R]|null, pools: [POOL]?, vm_directory: PATH?}        null = all that have a file here
+  survey {resources: [R]|null, pools: [POOL]?, vm_directory: PATH?, promises: bool?}    null = all that have a file here
         -> {resources: {R: {spec: SPEC|null, volume: {pool, name, bytes, device}|null, status: STATUS|null,
                             given_up: {frontend, host}|null, intent: {vm, source, destination, since}|null,
                             unfinished: {hosts, since}|null}},
-            pools: {POOL: {total, used, free}}, minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
+            pools: {POOL: {total, used, free, fill (percent, metadata counted), volumes (dnc's on this host),
+                    promised: bytes of all its volumes|null}},      promised: only if asked for by `promises`
+            minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
         volume tells what can be seen without a process: null may also mean a volume that is not active
   lock {resources: [R], shared: [R]?, timeout_s?, ignore_given_up?} -> {}    until the session ends; Busy, GivenUp.
         shared: must not change meanwhile (an image being cloned)

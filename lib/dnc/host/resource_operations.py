@@ -15,7 +15,8 @@ from .work import Operation, Reply, Work, offer
 
 
 def survey(
-    work: Work, resources: Optional[List[str]] = None, pools: Optional[List[PoolSpec]] = None, vm_directory: str = ""
+    work: Work, resources: Optional[List[str]] = None, pools: Optional[List[PoolSpec]] = None, vm_directory: str = "",
+    promises: bool = False,
 ) -> Reply:
     """What this host has; processes are started for pools only (and for status with DRBD 9)."""
     host = work.host
@@ -27,16 +28,18 @@ def survey(
     names = list(specs) if resources is None else resources
     return {
         "resources": {name: _seen(work, name, specs.get(name), statuses.get(name)) for name in names},
-        "pools": {str(spec): _space(work, spec) for spec in pools or ()},
+        "pools": {str(spec): _space(work, spec, promises) for spec in pools or ()},
         "minors": list(host.minors.used()),
         "links": host.links.listing(vm_directory)[1] if vm_directory else {},
     }
 
 
-def _space(work: Work, spec: PoolSpec) -> Dict[str, int]:
-    space = work.host.pool(spec).space()
+def _space(work: Work, spec: PoolSpec, promises: bool) -> Dict[str, Any]:
+    pool = work.host.pool(spec)
+    space = pool.space()
     work.host.journal.note_fill(str(spec), space.fill)
-    return space.to_json()
+    promised = sum(pool.volumes().values()) if promises else None
+    return {**space.to_json(), "volumes": work.host.resource_files.count(), "promised": promised}
 
 
 def _seen(work: Work, name: str, spec: Optional[ResourceSpec], status: Optional[ResourceStatus]) -> Dict[str, Any]:
@@ -276,7 +279,7 @@ def commit(work: Work) -> Reply:
 
 
 OPERATIONS: Dict[str, Operation] = {
-    "survey": offer(survey, resources_=a.resources, pools_=a.pools, vm_directory_=a.path),
+    "survey": offer(survey, resources_=a.resources, pools_=a.pools, vm_directory_=a.path, promises_=a.flag),
     "lock": offer(
         lock, resources=a.resources, shared_=a.resources, timeout_s_=a.seconds, ignore_given_up_=a.flag
     ),

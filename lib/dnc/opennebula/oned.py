@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import List, Tuple, Union
+from typing import TYPE_CHECKING, List, Mapping, Tuple, Union
 
 from ..errors import BadConfig, OnedError, Unreachable
 from .vm import VmDocument, parse_vm
 from .xml import SIZE_LIMIT, all_text, parse_document
+
+if TYPE_CHECKING:
+    from ..farm.finding import HostRecord, Register
+    from ..log import Log
 
 DEFAULT_ENDPOINT = "http://localhost:2633/RPC2"
 TIMEOUT = 30.0  # seconds; oned answers one.vm.info in milliseconds
@@ -16,6 +20,20 @@ TIMEOUT = 30.0  # seconds; oned answers one.vm.info in milliseconds
 def vm_info(vm: int) -> VmDocument:
     """one.vm.info: the document of a VM. Raises Unreachable, OnedError, BadInput, BadConfig."""
     return parse_vm(ask("one.vm.info", vm, False))
+
+
+def host_register(log: Log) -> Register:
+    """one.hostpool.info when it is called for: every host's state, and what it publishes about its pools.
+
+    Raises Unreachable, OnedError, BadInput, BadConfig.
+    """
+
+    def register() -> Mapping[str, HostRecord]:
+        from .hosts import parse_host_pool  # what only a choice among hosts has to pay
+
+        return parse_host_pool(ask("one.hostpool.info"), log)
+
+    return register
 
 
 def ask(method: str, *parameters: Union[int, str, bool]) -> str:

@@ -9,7 +9,7 @@ from ..farm import disks, making
 from ..farm.sessions import Sessions
 from ..grammar import MIB, parse_id, parse_size_mib, shown, volatile_name
 from ..opennebula.driver import Call
-from ..opennebula.oned import vm_info
+from ..opennebula.oned import host_register, vm_info
 from ..opennebula.paths import DiskPath, parse_disk_path
 
 ARGUMENTS = ("size", "format", "destination", "vm", "datastore")
@@ -33,7 +33,8 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
     replicas = document.replicas(disk)[0] or call.config.replicas
     with Sessions(call) as farm:
         spec, finished = disks.make_volatile(
-            farm, name, vm, size_mib * MIB, place.host, siblings, disk.pool or call.config.pool, replicas
+            farm, name, vm, size_mib * MIB, place.host, siblings, disk.pool or call.config.pool, replicas,
+            host_register(call.log),
         )
         if not finished:
             if filesystem is not None:
