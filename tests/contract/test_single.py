@@ -78,6 +78,10 @@ def test_what_needs_a_second_replica_is_refused(single: SimStage, backend: str) 
     cloud.poweroff(vm, hard=True).checked()
     operation = cloud.migrate(vm, there)
     assert not operation.ok and here in operation.error
+    cloud.recover_success(vm).checked()
+    cloud.migrate(vm, here).checked()
+    cloud.resume(vm).checked()
+    assert stage.domain_hosts(vm) == [here]
     cloud.terminate(vm, hard=True).checked()
 
 

@@ -34,7 +34,8 @@ def test_a_guest_without_drbd(stage, backend):
     assert counter.last >= tick and (counter.holes, counter.torn) == ((), ())
     refused = cloud.migrate(vm, there)
     assert not refused.ok and here in refused.error
-    cloud.recover(vm, "failure").checked()
+    cloud.recover_success(vm).checked()
+    cloud.migrate(vm, here).checked()
     cloud.resume(vm).checked()
     stage.wait_for_tick(vm, tick)
     cloud.terminate(vm, hard=True).checked()
