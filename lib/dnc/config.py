@@ -22,6 +22,7 @@ class Config(NamedTuple):
     replicas: int
     host_pairs: Tuple[Tuple[str, str], ...]
     failure_domains: Tuple[Tuple[str, Tuple[str, ...]], ...]
+    missing_replica: str
     pool_fill_limit: int
     minor_base: int
     port_base: int
@@ -134,6 +135,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "REPLICAS": ("2", _number(1, MAX_REPLICAS)),
     "HOST_PAIRS": ("", _host_pairs),
     "FAILURE_DOMAINS": ("", _failure_domains),
+    "MISSING_REPLICA": ("copy", _choice("refuse", "copy")),
     "POOL_FILL_LIMIT": ("95", _number(1, 100)),
     "MINOR_BASE": ("1000", _number(1, 1 << 19)),
     "PORT_BASE": ("7000", _number(1024, 65000)),

@@ -8,7 +8,7 @@ from typing import Iterable, NamedTuple, NoReturn, Optional, Sequence, Tuple
 from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceKind, ResourceName, parse_resource
 from ..tools.drbd import DiskState, ResourceSpec
-from . import making
+from . import copies, making
 from .finding import Register, find_hosts
 from .making import Plan
 from .placement import Wanted, farm_hosts
@@ -26,6 +26,26 @@ def require_located(farm: Sessions, name: ResourceName, host: str) -> Located:
     if host not in located.hosts:
         refuse_foreign_host(located, host)
     return located
+
+
+def find_image(farm: Sessions, name: ResourceName, host: str) -> Located:
+    """An image to be cloned on `host`, where it may have no replica if MISSING_REPLICA says so.
+
+    Raises Unreachable, NotFound, Unsafe.
+    """
+    if farm.config.missing_replica == "refuse":
+        return require_located(farm, name, host)
+    located = locate(farm, name, host)
+    if host in farm.unreachable:
+        raise farm.unreachable[host]
+    if located is None:
+        refuse_unseen(farm)
+        raise NotFound(f"{name} is on no host that answers", hint="see oneimage show, and HOSTS in dncrc")
+    return located
+
+
+def _with_first(first: str, hosts: Sequence[str]) -> Tuple[str, ...]:
+    return (first, *(host for host in hosts if host != first))
 
 
 def refuse_foreign_host(located: Located, host: str) -> NoReturn:
@@ -50,15 +70,23 @@ def ensure_clone(
     A complete earlier copy is accepted, since oned replays a prolog from its first line (observation 3); a
     half-made one is made again. Raises NotFound, Busy, Unsafe, NoSpace, Unreachable, GivenUp.
     """
-    image = require_located(farm, image_name, host)
+    image = find_image(farm, image_name, host)
     image.require_all(farm)
     count = making.replicas_of_clone(image, wish.replicas, strict=wish.own)
-    hosts = image.hosts if count == len(image.hosts) else (host, *(one for one in image.hosts if one != host))[:count]
-    farm.lock(image.hosts, [name.text], shared=[image_name.text])
+    if host in image.hosts:
+        hosts = image.hosts if count == len(image.hosts) else _with_first(host, image.hosts)[:count]
+    else:
+        hosts = copies.clone_hosts(farm, image, host, name, count)
+    involved = tuple(dict.fromkeys((*image.hosts, *hosts)))
+    if host not in image.hosts:
+        copies.ensure_copy(farm, image, host)
+        farm.lock(involved, [name.text])
+    else:
+        farm.lock(involved, [name.text], shared=[image_name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
         return earlier
-    making.clear_leftovers(farm, image.hosts, name, image.spec.pool)
+    making.clear_leftovers(farm, involved, name, image.spec.pool)
     plan = Plan(name, hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), vm=vm, origin=image_name)
     spec = making.make_clone(farm, plan, image)
     making.finish(farm, hosts, spec)

@@ -86,18 +86,27 @@ def make_clone(farm: Sessions, plan: Plan, image: Located) -> ResourceSpec:
         "clone_volume", plan.hosts, pool=plan.pool, origin=image.name.text, name=plan.name.text, bytes=wanted,
         tags=plan.tags,
     )
-    node_ids = {farm.ssh_name(member.host): member.node_id for member in image.spec.members}
-    spec = new_spec(farm, plan, minor, slots, volumes, node_ids=[node_ids[host] for host in plan.hosts])
+    spec = new_spec(farm, plan, minor, slots, volumes, node_ids=_node_ids(farm, plan, image))
     farm.all("write_resource", plan.hosts, spec=spec.to_json())
     if alone:
         _zero_metadata(farm, plan.hosts, spec, volumes, image.spec.slots)
-    if grow and spec.replicated:
+    # DRBD 9's metadata say whose they are: those of a copy would be another member's.
+    renew = spec.replicated and (grow or (slots > 1 and not set(plan.hosts) <= set(image.hosts)))
+    if renew:
         _renew_metadata(farm, plan.hosts, spec, volumes)
     bring_up(farm, plan.hosts, spec)
-    if grow and spec.replicated:
+    if renew:
         farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
     await_ready(farm, plan.hosts, spec)
     return spec._replace(proof=proof)
+
+
+def _node_ids(farm: Sessions, plan: Plan, image: Located) -> List[int]:
+    """Each member's number as the image has it; a host that is none of its members gets one that is free."""
+    taken = {farm.ssh_name(member.host): member.node_id for member in image.spec.members}
+    used = {taken[host] for host in plan.hosts if host in taken}
+    free = iter(number for number in range(32) if number not in used)
+    return [taken[host] if host in taken else next(free) for host in plan.hosts]
 
 
 def _renew_metadata(farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer]) -> None:

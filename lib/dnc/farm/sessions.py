@@ -44,6 +44,11 @@ class Sessions:
         self.sessions.clear()
 
     @property
+    def dry_run(self) -> bool:
+        """Whether hosts only say what they would do."""
+        return self._caller.runner.dry_run
+
+    @property
     def hosts(self) -> Tuple[str, ...]:
         """The hosts with a session, sorted."""
         return tuple(sorted(self.sessions))

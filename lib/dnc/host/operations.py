@@ -19,7 +19,7 @@ if the session does not hold it yet.
   survey {resources: [R]|null, pools: [POOL]?, vm_directory: PATH?, promises: bool?}    null = all that have a file here
         -> {resources: {R: {spec: SPEC|null, volume: {pool, name, bytes, device}|null, status: STATUS|null,
                             given_up: {frontend, host}|null, intent: {vm, source, destination, since}|null,
-                            unfinished: {hosts, since}|null}},
+                            unfinished: {hosts, since}|null, copies: {host: current}|null}},
             pools: {POOL: {total, used, free, fill (percent, metadata counted), volumes (dnc's on this host),
                     promised: bytes of all its volumes|null}},      promised: only if asked for by `promises`
             minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
@@ -59,7 +59,13 @@ if the session does not hold it yet.
   flush {resource} -> {bytes}                      all written so far is on the disks of all connected members
   read {resource, offset, length} -> {length} + that many raw bytes (fewer at the end of the device)
   format {resource, filesystem} -> {}              ext2 ext3 ext4 xfs btrfs vfat swap
-  digest {resource, length?} -> {sha256, bytes}    of this member's own volume, data area only; in any role
+  digest {resource, length?, whole?} -> {sha256, bytes}    of this member's own volume, data area only; in any role.
+        whole: the metadata too
+  read_volume {resource, offset, length} -> {length, zeros} + that many raw bytes unless zeros     below DRBD, metadata
+        too; Unsafe while it is up
+  note_copy {resource, host, current: bool} -> {}  that host holds this image's content; under the shared lock. Whoever
+        takes the exclusive one may change the image: no copy is current any more
+  describe_lock {resource, text} -> {}             what others read who wait for the lock
 
   ensure_directory {path}  remove_directory {path} (with contents)  ensure_link {path, resource}  remove_link {path}
         -> {}
@@ -76,8 +82,9 @@ if the session does not hold it yet.
   find_domain {name} -> {state: text|null}         destroy_domain {name} -> {destroyed: bool}
   commit {} -> {}        GivenUp if a locked resource was given up after `started`: then close, and it rolls back
 
-SPEC   {name, minor|null, port|null, secret, members: [{host, address, device, node_id}], state: "making"|"ready", kind,
-        vm|null, origin|null, proof|null, pool, data_bytes, slots}
+SPEC   {name, minor|null, port|null, secret, members: [{host, address, device, node_id}], state, kind,
+        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots}
+        state: making, ready; copying, copy: a host that is no member holds an image's content, replicas on image_hosts.
         device = the volume's path on that member. One member = no DRBD: minor and port null, secret "".
         tools.drbd.new_secret() makes a secret.
 STATUS {name, minor, role, disk, ready: bool, suspended: bool,

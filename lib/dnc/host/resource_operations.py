@@ -50,6 +50,7 @@ def _seen(work: Work, name: str, spec: Optional[ResourceSpec], status: Optional[
         "spec": spec.to_json() if spec else None, "volume": volume.to_json() if volume else None,
         "status": status.to_json() if status else None, "given_up": host.journal.given_up(name),
         "intent": host.journal.intent(name), "unfinished": host.journal.unfinished(name),
+        "copies": host.journal.copies(name) or None,
     }
 
 
@@ -63,6 +64,8 @@ def lock(
     for name in resources:
         work.refuse_given_up(name)
     work.host.locks.acquire(resources, timeout, work.action, shared or ())
+    for name in resources:
+        work.host.journal.outdate_copies(name)
     work.refuse_all_given_up()
     return None
 
@@ -183,6 +186,7 @@ def remove_resource(work: Work, resource: str) -> Reply:
         work.undo.push(f"file of {resource} is removed", partial(_restore, work, spec))
     host.minors.release(resource)
     host.journal.clear_intent(resource)
+    host.journal.clear_copies(resource)
     return None
 
 
