@@ -33,7 +33,8 @@ Expectation = tuple[str, int, int, bool]
 EXPECTED: tuple[Expectation, ...] = (
     # Every host is asked for its room while none publishes it; which hosts are disabled, only oned knows.
     ("ds cp", len(HOSTS), 1, False),
-    ("tm clone", REPLICAS, 1, True),
+    # one.vm.info, and one.vm.update to have the VM scheduled where its new disk is: once a disk.
+    ("tm clone", REPLICAS, 2, True),
     ("vmm deploy", 0, 0, True),
     ("tm premigrate", REPLICAS, 0, True),
     ("vmm migrate", 2, 0, True),  # one to the destination, and the stream that xl itself opens

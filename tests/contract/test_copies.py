@@ -12,14 +12,21 @@ import pytest
 from lines import HeldVm, complaint, succeeds
 from marks import THIN_FIRST, THOROUGH, ZFS_FIRST
 from simulated import MIB, SimStage
-from test_places import HOSTS, holders, last_call, stage, three  # noqa: F401  (fixtures)
+from test_places import HOSTS, holders, last_call
 
+from dnc.opennebula.requirements import parse
 from sim.farm import Done
 
 pytestmark = pytest.mark.sim
 
 
-def on_two(stage: SimStage, backend: str, **more: Any) -> Any:  # noqa: F811
+@pytest.fixture
+def stage(three: SimStage) -> SimStage:
+    """Three hosts."""
+    return three
+
+
+def on_two(stage: SimStage, backend: str, **more: Any) -> Any:
     """An image with its replicas on node1 and node2."""
     store = stage.datastores[backend]
     store.template["BRIDGE_LIST"] = "node1 node2"
@@ -29,7 +36,7 @@ def on_two(stage: SimStage, backend: str, **more: Any) -> Any:  # noqa: F811
         store.template["BRIDGE_LIST"] = " ".join(HOSTS)
 
 
-def record(stage: SimStage, host: str, name: str) -> dict[str, Any]:  # noqa: F811
+def record(stage: SimStage, host: str, name: str) -> dict[str, Any]:
     """Our own line of a resource's file, wherever it lies."""
     for path in (f"/etc/drbd.d/{name}.res", f"/var/lib/dnc/single/{name}.res"):
         file = Path(stage.farm.path(host, path))
@@ -38,11 +45,11 @@ def record(stage: SimStage, host: str, name: str) -> dict[str, Any]:  # noqa: F8
     raise FileNotFoundError(name)
 
 
-def logs(stage: SimStage, action: str = "clone") -> str:  # noqa: F811
+def logs(stage: SimStage, action: str = "clone") -> str:
     return str(last_call(stage, action).stderr)
 
 
-def test_copied_once_then_instant(stage: SimStage, backend: str) -> None:  # noqa: F811
+def test_copied_once_then_instant(stage: SimStage, backend: str) -> None:
     image = on_two(stage, backend)
     vm = stage.bare(image, host="node3")
     name = f"{image.source}-{vm.id}-0"
@@ -65,7 +72,7 @@ def test_copied_once_then_instant(stage: SimStage, backend: str) -> None:  # noq
 
 
 @ZFS_FIRST
-def test_all_disks_of_a_vm_have_the_same_hosts(stage: SimStage, backend: str) -> None:  # noqa: F811
+def test_all_disks_of_a_vm_have_the_same_hosts(stage: SimStage, backend: str) -> None:
     images = [on_two(stage, backend, path=stage.raw_file(seed=seed)) for seed in (1, 2)]
     cdrom = on_two(stage, backend, path=stage.raw_file(seed=3), type="CDROM")
     vm = stage.bare(*images, cdrom, {"TYPE": "swap", "SIZE": "4", "DNC_POOL": "zfs:tank/dnc"}, host="node3")
@@ -78,7 +85,7 @@ def test_all_disks_of_a_vm_have_the_same_hosts(stage: SimStage, backend: str) ->
 
 
 @THIN_FIRST
-def test_who_comes_meanwhile_waits_for_the_same_copy(stage: SimStage, backend: str) -> None:  # noqa: F811
+def test_who_comes_meanwhile_waits_for_the_same_copy(stage: SimStage, backend: str) -> None:
     image = on_two(stage, backend)
     held = [HeldVm(stage, image, host="node3") for _ in range(3)]
     done: list[Done] = []
@@ -91,14 +98,14 @@ def test_who_comes_meanwhile_waits_for_the_same_copy(stage: SimStage, backend: s
         succeeds(one)
     said = [one.stderr for one in done]
     assert sum("copying" in text for text in said) == 1
-    assert any(f"waiting: {image.source} is locked by the copy from " in text for text in said), said
+    assert any(f": waiting: {image.source} is locked by " in text for text in said), said
     for one in held:
         succeeds(one.delete())
         succeeds(one.delete_directory())
         one.forget()
 
 
-def test_refused_where_the_administrator_wants_that(stage: SimStage) -> None:  # noqa: F811
+def test_refused_where_the_administrator_wants_that(stage: SimStage) -> None:
     image = on_two(stage, "zfs")
     stage.configure(MISSING_REPLICA="refuse")
     try:
@@ -112,14 +119,14 @@ def test_refused_where_the_administrator_wants_that(stage: SimStage) -> None:  #
 
 
 @ZFS_FIRST
-def test_an_image_that_has_changed_is_copied_again(stage: SimStage, backend: str) -> None:  # noqa: F811
+def test_an_image_that_has_changed_is_copied_again(stage: SimStage, backend: str) -> None:
     """It was made persistent, written by a VM, and made a template again; clones of the old content live on."""
     image = on_two(stage, backend)
     old = stage.bare(image, host="node3")
-    image.persistent = True
+    users, image.vm_ids, image.persistent = image.vm_ids, [], True
     writer = stage.bare(image, host="node1")
     stage.cloud.terminate(writer).checked()
-    image.persistent = False
+    image.vm_ids, image.persistent = users, False
     vm = stage.bare(image, host="node3")
     assert "copying" in logs(stage)
     size = record(stage, "node3", image.source)["data_bytes"]
@@ -130,7 +137,7 @@ def test_an_image_that_has_changed_is_copied_again(stage: SimStage, backend: str
         stage.cloud.terminate(one, hard=True).checked()
 
 
-def test_one_replica_is_copied_too(stage: SimStage) -> None:  # noqa: F811
+def test_one_replica_is_copied_too(stage: SimStage) -> None:
     store = stage.datastores["thin"]
     store.template["BRIDGE_LIST"], store.template["DNC_REPLICAS"] = "node1", "1"
     image = stage.import_image("thin")
@@ -143,7 +150,7 @@ def test_one_replica_is_copied_too(stage: SimStage) -> None:  # noqa: F811
 
 
 @THIN_FIRST
-def test_what_stops_a_copy_leaves_nothing(stage: SimStage, backend: str) -> None:  # noqa: F811
+def test_what_stops_a_copy_leaves_nothing(stage: SimStage, backend: str) -> None:
     image = on_two(stage, backend)
     held = HeldVm(stage, image, host="node3")
     pool = "tank" if backend == "zfs" else "vg0/pool"
@@ -171,7 +178,7 @@ WAYS = (("node3", "before", "agent"), ("node1", "after", "agent"), ("node3", "af
 
 
 @pytest.mark.parametrize("backend", ["zfs", pytest.param("thin", marks=THOROUGH)])
-def test_a_copy_killed_at_every_command(stage: SimStage, backend: str) -> None:  # noqa: F811
+def test_a_copy_killed_at_every_command(stage: SimStage, backend: str) -> None:
     """The repeat makes it whole; the image's removal finds what a killed copy left."""
     points = unmet = 0
     for n in itertools.count(1):
@@ -197,3 +204,60 @@ def test_a_copy_killed_at_every_command(stage: SimStage, backend: str) -> None: 
         if unmet == 3:
             break
     assert points > 4
+
+
+def requires(vm: Any) -> dict[int, tuple[str, ...]]:
+    """The hosts that each disk's clause names."""
+    found = parse(str(vm.user_template.get("SCHED_REQUIREMENTS", "")))
+    assert found is not None
+    return {disk: tuple(sorted(hosts)) for disk, hosts in found.disks.items()}
+
+
+def updates(stage: SimStage, since: int) -> list[str]:
+    return [method for method, _ in stage.cloud.rpc.questions[since:] if method != "one.vm.info"]
+
+
+def test_the_scheduler_learns_where_a_vms_disks_are(stage: SimStage) -> None:
+    """At clone, attach and detach, beside the user's own requirements; nothing is asked when nothing changes."""
+    image, own = on_two(stage, "thin"), 'ARCH = "x86_64" | HYPERVISOR = "dnc"'
+    vm = stage.bare(image, host="node2")
+    assert requires(vm) == {0: ("node1", "node2")}
+    stage.cloud.terminate(vm, hard=True).checked()
+    vm = stage.instantiate(image, host="node1", CONTEXT=None, NIC=None, SCHED_REQUIREMENTS=own)
+    text = vm.user_template["SCHED_REQUIREMENTS"]
+    assert text == f'({own}) & (NAME = "dnc:disk 0" | NAME = "node1" | NAME = "node2")'
+    asked = len(stage.cloud.rpc.questions)
+    stage.cloud.attach_disk(vm, {"TYPE": "swap", "SIZE": "4", "DNC_POOL": "lvm:vg0/pool"}).checked()
+    assert requires(vm) == {0: ("node1", "node2"), 1: ("node1", "node2")}
+    stage.cloud.migrate(vm, "node2", live=True).checked()
+    stage.cloud.undeploy(vm).checked()
+    stage.cloud.resume(vm)
+    stage.cloud.deploy(vm, host="node2").checked()
+    stage.cloud.detach_disk(vm, 1).checked()
+    assert vm.user_template["SCHED_REQUIREMENTS"] == text
+    assert updates(stage, asked) == ["one.vm.update"] * 2
+    asked = len(stage.cloud.rpc.questions)
+    stage.cloud.recover_recreate(vm).checked()
+    assert vm.user_template["SCHED_REQUIREMENTS"] == own, "its next host may be any"
+    stage.cloud.deploy(vm, host="node3").checked()
+    assert "node3" in requires(vm)[0]
+    asked = len(stage.cloud.rpc.questions)
+    stage.cloud.terminate(vm, hard=True).checked()
+    assert updates(stage, asked) == [], "it goes for good"
+
+
+def test_an_update_that_oned_refuses_stops_no_clone(stage: SimStage) -> None:
+    image = on_two(stage, "thin")
+    held = HeldVm(stage, image)
+    methods = stage.cloud.rpc._methods
+    update = methods.pop("one.vm.update")
+    done = held.make()
+    methods["one.vm.update"] = update
+    succeeds(done)
+    assert "SCHED_REQUIREMENTS of VM" in done.stderr and "stays as it was" in done.stderr
+    succeeds(held.make())
+    assert requires(held.vm) == {0: ("node1", "node2")}
+    succeeds(held.delete())
+    assert requires(held.vm) == {}
+    succeeds(held.delete_directory())
+    held.forget()

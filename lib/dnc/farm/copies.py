@@ -87,6 +87,8 @@ def _await_turn(farm: Sessions, image: Located, host: str, proof: str) -> bool:
             farm.call(host, "lock", resources=[name], timeout_s=1.0)
         except Busy as error:
             if error.what != said:
+                # Another word, or another percentage: it goes on.
+                told = 0.0 if error.what.partition(",")[0] != said.partition(",")[0] else told
                 said, since = error.what, time.monotonic()
             if time.monotonic() - since > farm.config.sync_timeout:
                 raise TimedOut(f"no copy of {name} on {host}: {said}", hint="see what that action waits for") from None

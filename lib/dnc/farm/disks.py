@@ -50,7 +50,7 @@ def _with_first(first: str, hosts: Sequence[str]) -> Tuple[str, ...]:
 
 def refuse_foreign_host(located: Located, host: str) -> NoReturn:
     """Raise: with DRBD 8.4 a VM runs where its disks have replicas."""
-    others = " ".join(located.hosts + located.missing)
+    others = " ".join(sorted(located.hosts + located.missing))
     raise Unsafe(f"{located.name} has no replica on {host}, only on {others}", hint="run the VM there")
 
 

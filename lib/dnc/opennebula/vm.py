@@ -165,6 +165,11 @@ class VmDocument(NamedTuple):
         return parse_id(number, "DISK_ID") if number else None
 
     @property
+    def ending(self) -> bool:
+        """Whether the VM goes for good; one that is being made anew is removed, but does not end."""
+        return self.being_removed and self.lcm_state != LcmState.CLEANUP_RESUBMIT
+
+    @property
     def being_removed(self) -> bool:
         """Whether OpenNebula is cleaning up or has finished with the VM."""
         done = 6

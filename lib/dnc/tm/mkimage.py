@@ -9,7 +9,7 @@ from ..farm import disks, making
 from ..farm.sessions import Sessions
 from ..grammar import MIB, parse_id, parse_size_mib, shown, volatile_name
 from ..opennebula.driver import Call
-from ..opennebula.oned import host_register, vm_info
+from ..opennebula.oned import host_register, require_hosts, vm_info
 from ..opennebula.paths import DiskPath, parse_disk_path
 
 ARGUMENTS = ("size", "format", "destination", "vm", "datastore")
@@ -39,9 +39,11 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
         if not finished:
             if filesystem is not None:
                 making.format_disk(farm, place.host, spec, filesystem)
-            making.finish(farm, [farm.ssh_name(member) for member in spec.hosts()], spec)
+            making.finish(farm, farm.ssh_names(spec), spec)
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()
+        hosts = farm.ssh_names(spec)
+    require_hosts(call, document, place.disk, hosts)
     call.log.info(f"{name} of {size_mib} MiB on {place.host} as {place.path}")
 
 
