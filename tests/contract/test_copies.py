@@ -167,6 +167,13 @@ def test_what_stops_a_copy_leaves_nothing(stage: SimStage, backend: str) -> None
     for host in ("node1", "node2"):
         stage.farm.run(host, ["drbdadm", "down", image.source])
     assert holders(stage, image.source) == {"node1", "node2"}
+    stage.cloud.environment["DNC_DRY_RUN"] = "1"
+    try:
+        planned = held.make()
+    finally:
+        del stage.cloud.environment["DNC_DRY_RUN"]
+    succeeds(planned)
+    assert "would then be cloned" in planned.stderr and holders(stage, image.source) == {"node1", "node2"}
     succeeds(held.make())
     succeeds(held.delete())
     succeeds(held.delete_directory())

@@ -47,9 +47,10 @@ def clone_hosts(farm: Sessions, image: Located, host: str, name: ResourceName, c
     return choice.hosts
 
 
-def ensure_copy(farm: Sessions, image: Located, host: str) -> None:
+def ensure_copy(farm: Sessions, image: Located, host: str) -> bool:
     """Have the image's content on `host`, locked there and on the image's members until the sessions end.
 
+    False where a dry run has only said that it would be copied, so that there is nothing to go on with.
     Raises Busy (the image is up), Unsafe (its replicas are not proven equal, or the copy differs), NoSpace, TimedOut.
     """
     farm.lock(image.hosts, [], shared=[image.name.text])
@@ -62,8 +63,9 @@ def ensure_copy(farm: Sessions, image: Located, host: str) -> None:
             hint=f"bring it up once and let it resync: drbdadm up {image.name} on all members, wait, drbdadm down",
         )
     if _await_turn(farm, image, host, proof):
-        return
+        return True
     _copy(farm, image, host, proof)
+    return not farm.dry_run
 
 
 def _is_current(farm: Sessions, image: Located, host: str, found: Found, proof: str) -> bool:

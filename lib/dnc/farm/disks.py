@@ -79,7 +79,9 @@ def ensure_clone(
         hosts = copies.clone_hosts(farm, image, host, name, count)
     involved = tuple(dict.fromkeys((*image.hosts, *hosts)))
     if host not in image.hosts:
-        copies.ensure_copy(farm, image, host)
+        if not copies.ensure_copy(farm, image, host):
+            farm.log.info(f"{name}: would then be cloned from it on {' '.join(hosts)}")
+            return image.spec
         farm.lock(involved, [name.text])
     else:
         farm.lock(involved, [name.text], shared=[image_name.text])
