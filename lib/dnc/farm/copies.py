@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import Iterator, List, Tuple
 
-from ..errors import Busy, TimedOut, Unsafe
+from ..errors import Busy, NoSpace, TimedOut, Unsafe
 from ..grammar import MIB, ResourceName, parse_pool
 from ..tools.drbd import Member, ResourceSpec
 from . import making
@@ -110,6 +110,7 @@ def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
     if volume is None:
         raise Unsafe(f"{name} has no volume on {source}", hint="is the pool imported, the volume active?")
     holder = str(farm.about(host)["host"])
+    _require_room(farm, image, host, volume.bytes)
     farm.log.info(f"{name}: no replica on {host}: copying {volume.bytes // MIB} MiB from {source}, once")
     # Noted before there is anything, and for good: removing the image has to look there.
     farm.all("note_copy", image.hosts, resource=name, host=holder, current=False)
@@ -125,6 +126,19 @@ def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
     farm.call(host, "write_resource", spec=spec._replace(state="copy", proof=proof).to_json())
     farm.commit([host])
     farm.all("note_copy", image.hosts, resource=name, host=holder, current=True)
+
+
+def _require_room(farm: Sessions, image: Located, host: str, size: int) -> None:
+    """Raise NoSpace unless the whole volume fits below the limit: while it is written nobody looks again."""
+    pool = parse_pool(image.spec.pool)
+    answer = survey(farm, [host], [image.name], [pool])[host]
+    space, before = answer.pools[str(pool)], answer.of(image.name).volume
+    wanted = size - (before.bytes if before is not None else 0)
+    if space.usable(farm.config.pool_fill_limit) < wanted:
+        raise NoSpace(
+            f"pool {pool} has no room for a copy of {image.name}, {size // MIB} MiB", host=host,
+            hint=f"run the VM on one of: {' '.join(image.hosts)}, or free space below POOL_FILL_LIMIT",
+        )
 
 
 def _room(farm: Sessions, image: Located, host: str, size: int) -> Tuple[bool, str]:
