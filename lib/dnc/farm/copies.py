@@ -68,6 +68,14 @@ def ensure_copy(farm: Sessions, image: Located, host: str) -> bool:
     return not farm.dry_run
 
 
+def plan_clone(farm: Sessions, image: Located, host: str, name: ResourceName) -> ResourceSpec:
+    """In a dry run: tell the host of a clone, so that the plan's later steps find it."""
+    spec = _spec(farm, image, host, image.spec.members[0].device, image.spec.data_bytes)
+    spec = spec._replace(name=name.text, kind=name.kind.value, state="making", image_hosts=())
+    farm.call(host, "write_resource", spec=spec.to_json())
+    return spec
+
+
 def _is_current(farm: Sessions, image: Located, host: str, found: Found, proof: str) -> bool:
     """Whether the host's copy is what the members hold: all of them say so, and the generation is the same."""
     spec, name = found.spec, str(farm.about(host)["host"])

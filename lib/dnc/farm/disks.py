@@ -81,7 +81,7 @@ def ensure_clone(
     if host not in image.hosts:
         if not copies.ensure_copy(farm, image, host):
             farm.log.info(f"{name}: would then be cloned from it on {' '.join(hosts)}")
-            return image.spec
+            return copies.plan_clone(farm, image, host, name)
         farm.lock(involved, [name.text])
     else:
         farm.lock(involved, [name.text], shared=[image_name.text])
