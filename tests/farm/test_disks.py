@@ -88,8 +88,9 @@ def test_an_image_in_use_or_half_made_is_not_cloned(farm, hosts):
         clone(farm)
 
 
-def test_a_host_without_replica_is_refused_with_those_that_would_do(farm):
-    with pytest.raises(Unsafe) as caught:
+def test_a_host_without_replica_is_refused_with_those_that_would_do(hosts):
+    caller = TestCaller(HOSTS + 'MISSING_REPLICA="refuse"\n')
+    with Sessions(caller, hosts.connect) as farm, pytest.raises(Unsafe) as caught:
         clone(farm, host="node3")
     assert caught.value.line() == "one-7 has no replica on node3, only on node1 node2; run the VM there. "
 
