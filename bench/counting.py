@@ -74,8 +74,8 @@ class Counting:
         self, frontend: Path, hosts: Sequence[Path], questions: Callable[[], int],
         commands: Callable[[], Sequence[dict[str, Any]]],
     ) -> None:
-        self._frontend = frontend
-        self._hosts = tuple(hosts)
+        self.frontend = frontend
+        self.hosts = tuple(hosts)
         self._questions = questions
         self._commands = commands
         self._before = (0, 0, 0)
@@ -84,7 +84,7 @@ class Counting:
     def __call__(self, call: CallRecord) -> None:
         """Told of each call at its start (rc is None) and at its end."""
         # The stand-in's own session to the host, in which a VMM action runs, is OpenNebula's: not counted.
-        logs = self._hosts if call.mad == "vmm" else (self._frontend, *self._hosts)
+        logs = self.hosts if call.mad == "vmm" else (self.frontend, *self.hosts)
         sessions = sum(len(log.read_text().splitlines()) for log in logs if log.exists())
         questions, commands = self._questions(), self._commands()
         if call.rc is None:

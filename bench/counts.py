@@ -31,8 +31,10 @@ chmod 755 /usr/bin/ssh; : >{HOST_SSH_LOG}; chmod 666 {HOST_SSH_LOG}; echo kernel
 # (action, hosts it involves: its budget of sessions, questions allowed, whether a VM with four disks is compared)
 Expectation = tuple[str, int, int, bool]
 EXPECTED: tuple[Expectation, ...] = (
-    ("ds cp", len(HOSTS), 0, False),  # every host is asked for its room
-    ("tm clone", REPLICAS, 1, True),
+    # Every host is asked for its room while none publishes it; which hosts are disabled, only oned knows.
+    ("ds cp", len(HOSTS), 1, False),
+    # one.vm.info, and one.vm.update to have the VM scheduled where its new disk is: once a disk.
+    ("tm clone", REPLICAS, 2, True),
     ("vmm deploy", 0, 0, True),
     ("tm premigrate", REPLICAS, 0, True),
     ("vmm migrate", 2, 0, True),  # one to the destination, and the stream that xl itself opens

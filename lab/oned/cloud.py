@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 from .attributes import Attributes
 from .backend import Backend, ProcessBackend
@@ -102,6 +103,16 @@ class Oned(AllOperations):
 
     # --- XML-RPC ---------------------------------------------------------------------------------------------------
 
+    def _update_vm(self, vm_id: int, template: str, append: int, *_: object) -> str:
+        """USER_TEMPLATE merged (append 1) or replaced; this stand-in reads the XML form, single attributes only."""
+        vm = self.vms[vm_id]
+        given = {str(one.tag): one.text or "" for one in ElementTree.fromstring(template)}
+        vm.user_template.update(given)
+        if not append:
+            for name in set(vm.user_template) - set(given):
+                del vm.user_template[name]
+        return str(vm_id)
+
     def _methods(self) -> dict:  # type: ignore[type-arg]
         def pool(name: str, records: str) -> str:
             return f"<{name}>" + "".join(one.xml() for one in list(getattr(self, records).values())) + f"</{name}>"
@@ -109,6 +120,7 @@ class Oned(AllOperations):
         return {
             "one.system.version": lambda *_: self.settings.version,
             "one.vm.info": lambda vm_id, *_: self.vms[vm_id].xml(all_history=True),
+            "one.vm.update": self._update_vm,
             "one.image.info": lambda image_id, *_: self.images[image_id].xml(),
             "one.datastore.info": lambda datastore_id, *_: self.datastores[datastore_id].xml(),
             "one.host.info": lambda host_id, *_: self.hosts[host_id].xml(),

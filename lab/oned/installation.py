@@ -56,7 +56,7 @@ class Installation:
             (self.location / name).mkdir(parents=True, exist_ok=True)
             (self.location / name).chmod(0o755)
         text = (f'HOSTNAME = "{self.settings.frontend}"\nDATASTORE_LOCATION = "{self.settings.datastore_location}"\n'
-                f'INHERIT_DATASTORE_ATTR = "{" ".join(self.settings.inherit_datastore_attributes)}"\n')
+                + "".join(f'INHERIT_DATASTORE_ATTR = "{one}"\n' for one in self.settings.inherit_datastore_attributes))
         (self.location / "etc/oned.conf").write_text(text)
         (self.location / "var/config").write_text(text.replace(" = ", "=").replace('"', ""))
         auth = self.location / "var/.one/one_auth"

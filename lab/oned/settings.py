@@ -29,7 +29,7 @@ class Settings:
     vms_location: str = ""
     remotes_on_host: str = "/var/tmp/one"
     tm_mad_conf: Dict[str, str] = field(default_factory=lambda: dict(_TM_MAD_CONF))
-    inherit_datastore_attributes: tuple[str, ...] = ("DNC_POOL",)
+    inherit_datastore_attributes: tuple[str, ...] = ("DNC_POOL", "DNC_REPLICAS")
     live_disk_snapshots: tuple[str, ...] = ("vmm_dnc-dnc",)
     device_prefix: str = "xvd"
 

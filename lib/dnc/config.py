@@ -7,7 +7,7 @@ import re
 from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from .errors import BadConfig, BadInput
-from .grammar import PoolSpec, parse_host, parse_path, parse_pool
+from .grammar import MAX_REPLICAS, PoolSpec, parse_host, parse_path, parse_pool
 
 _LINE = re.compile(r"\s*([A-Z][A-Z0-9_]*)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'#]*))\s*(?:#.*)?\Z")
 
@@ -20,6 +20,9 @@ class Config(NamedTuple):
     datastore_location: str
     pool: PoolSpec
     replicas: int
+    host_pairs: Tuple[Tuple[str, str], ...]
+    failure_domains: Tuple[Tuple[str, Tuple[str, ...]], ...]
+    missing_replica: str
     pool_fill_limit: int
     minor_base: int
     port_base: int
@@ -53,6 +56,8 @@ def from_json(record: Dict[str, Any]) -> Config:
     fields["pool"] = parse_pool(fields["pool"])
     for name in ("hosts", "safe_dirs", "restricted_dirs"):
         fields[name] = tuple(fields[name])
+    fields["host_pairs"] = tuple((one, other) for one, other in fields["host_pairs"])
+    fields["failure_domains"] = tuple((name, tuple(hosts)) for name, hosts in fields["failure_domains"])
     return Config(**fields)
 
 
@@ -61,6 +66,30 @@ def _hosts(text: str) -> Tuple[str, ...]:
     if len(set(hosts)) != len(hosts):
         raise ValueError("names each host once")
     return hosts
+
+
+def _host_pairs(text: str) -> Tuple[Tuple[str, str], ...]:
+    pairs = []
+    for word in text.split():
+        one, _, other = word.partition("=")
+        pairs.append((parse_host(one), parse_host(other)))
+    named = [host for pair in pairs for host in pair]
+    if len(set(named)) != len(named):
+        raise ValueError("names each host once, as one=other")
+    return tuple(pairs)
+
+
+def _failure_domains(text: str) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+    domains = []
+    for word in text.split():
+        name, _, hosts = word.partition("=")
+        if not _DOMAIN_NAME.match(name):
+            raise ValueError("takes words name=host,host,...")
+        domains.append((name, tuple(parse_host(host) for host in hosts.split(","))))
+    named = [host for _name, hosts_of in domains for host in hosts_of]
+    if len(set(named)) != len(named) or len({name for name, _hosts in domains}) != len(domains):
+        raise ValueError("names each host and each domain once")
+    return tuple(domains)
 
 
 def _network(text: str) -> str:
@@ -95,13 +124,18 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+_DOMAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
 # key in dncrc: (default, parser); the order is that of Config's fields.
 SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "HOSTS": ("", _hosts),
     "REPLICATION_NETWORK": ("", _network),
     "DATASTORE_LOCATION": ("/var/lib/one/datastores", parse_path),
     "POOL": ("zfs:tank/dnc", parse_pool),
-    "REPLICAS": ("2", _number(1, 2)),
+    "REPLICAS": ("2", _number(1, MAX_REPLICAS)),
+    "HOST_PAIRS": ("", _host_pairs),
+    "FAILURE_DOMAINS": ("", _failure_domains),
+    "MISSING_REPLICA": ("copy", _choice("refuse", "copy")),
     "POOL_FILL_LIMIT": ("95", _number(1, 100)),
     "MINOR_BASE": ("1000", _number(1, 1 << 19)),
     "PORT_BASE": ("7000", _number(1024, 65000)),
@@ -141,7 +175,21 @@ def parse(text: str, name: str = "dncrc") -> Config:
     config = Config(*values.values())
     if config.port(config.minor_base + config.minor_count - 1) > 65535:
         raise BadConfig(f"{name}: PORT_BASE + MINOR_COUNT exceeds port 65535", hint="lower one of them")
+    _check_topology(config, name)
     return config
+
+
+def _check_topology(config: Config, name: str) -> None:
+    """Raises BadConfig when pairs and domains name hosts that are none of HOSTS, or contradict each other."""
+    domain_of = {host: domain for domain, hosts in config.failure_domains for host in hosts}
+    for key, named in (("HOST_PAIRS", [host for pair in config.host_pairs for host in pair]),
+                       ("FAILURE_DOMAINS", list(domain_of))):
+        strange = [host for host in named if host not in config.hosts]
+        if strange:
+            raise BadConfig(f"{name}: {key} names {strange[0]}, which is not in HOSTS", hint="correct one of them")
+    for one, other in config.host_pairs:
+        if domain_of.get(one, one) == domain_of.get(other, other):
+            raise BadConfig(f"{name}: the pair {one}={other} lies in one failure domain", hint="correct one of them")
 
 
 def _value(key: str, text: str, place: str) -> Any:

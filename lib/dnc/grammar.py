@@ -12,6 +12,8 @@ from typing import NamedTuple, Optional
 from .errors import BadInput
 
 MIB = 1024 * 1024
+# What DRBD takes on all members: 8.4 knows two.
+MAX_REPLICAS = 2
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 _IMAGE = re.compile(r"one-([0-9]{1,10})\Z")
@@ -49,6 +51,13 @@ def parse_size_mib(text: str) -> int:
     if not 1 <= size <= 1 << 30 << 10:
         raise BadInput(f"{shown(text)} is not a valid size in MiB")
     return size
+
+
+def parse_replicas(text: str) -> int:
+    """How many replicas a disk has: 1 (no DRBD) to MAX_REPLICAS. Raises BadInput."""
+    if not (text.isascii() and text.isdigit() and len(text) < 3 and 1 <= int(text) <= MAX_REPLICAS):
+        raise BadInput(f"{shown(text)} is not a number of replicas from 1 to {MAX_REPLICAS}")
+    return int(text)
 
 
 def parse_path(text: str) -> str:

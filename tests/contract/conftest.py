@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class Stages:
     """The farm of this process, made again when a test has spoilt it."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: tuple[str, ...] = ("node1", "node2")) -> None:
+        self._hosts = hosts
         self._stage: SimStage | None = None
         self._place = ""
 
@@ -44,7 +45,7 @@ class Stages:
         """The farm. Skips the test where the machine does not allow one."""
         if self._stage is None:
             self._place = tempfile.mkdtemp(prefix="dnc-contract-")
-            self._stage = SimStage(Path(self._place))
+            self._stage = SimStage(Path(self._place), self._hosts)
             try:
                 self._stage.start()
             except RuntimeError as error:
@@ -70,9 +71,33 @@ def stages() -> Iterator[Stages]:
     held.drop()
 
 
+@pytest.fixture(scope="module")
+def stages_of_three() -> Iterator[Stages]:
+    """A farm of three hosts, for as long as a module needs it."""
+    if os.geteuid() != 0:
+        pytest.skip("the simulated farm mounts file systems: run as root")
+    held = Stages(("node1", "node2", "node3"))
+    yield held
+    held.drop()
+
+
+@pytest.fixture
+def three(stages_of_three: Stages) -> Iterator[SimStage]:
+    """As `stage`, with three hosts, all of them in BRIDGE_LIST."""
+    for found in clean_stage(stages_of_three):
+        for store in found.datastores.values():
+            store.template["BRIDGE_LIST"] = " ".join(found.hosts)
+        yield found
+
+
 @pytest.fixture
 def stage(stages: Stages) -> Iterator[SimStage]:
     """A farm with nothing on it; afterwards there must be nothing again, and no rule of safety broken."""
+    yield from clean_stage(stages)
+
+
+def clean_stage(stages: Stages) -> Iterator[SimStage]:
+    """What a test gets, and what is looked at after it."""
     found = stages.get()
     clean = False
     try:

@@ -44,6 +44,7 @@ class FakeHost:
         self.minors: set[int] = set()
         self.generation = {"current": "AAAA", "clean": True}
         self.free = 100 << 30
+        self.space: dict[str, Any] = {}
         self.files: dict[str, int] = {}
         self.links: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -75,7 +76,7 @@ class FakeHost:
     def do_survey(self, args):
         names = list(self.resources) if args["resources"] is None else args["resources"]
         nothing = {"spec": None, "volume": None, "status": None}
-        space = {"total": 100 << 30, "used": (100 << 30) - self.free, "free": self.free}
+        space = {"total": 100 << 30, "used": (100 << 30) - self.free, "free": self.free, **self.space}
         return {
             "resources": {name: {**nothing, **self.resources.get(name, {})} for name in names},
             "pools": dict.fromkeys(args.get("pools") or [], space), "minors": sorted(self.minors), "links": self.links,
@@ -135,7 +136,7 @@ class FakeSession:
     def greet(self) -> dict[str, Any]:
         if self.fake.down is not None:
             raise self.fake.down
-        self.about = {"host": self.host, "address": ADDRESS[self.host], "slots": 1, "drbd": "8.4"}
+        self.about = {"host": self.host, "address": ADDRESS.get(self.host, "10.0.1.1"), "slots": 1, "drbd": "8.4"}
         return self.about
 
     def send(self, op: str, args: dict[str, Any], payload: bytes = b"") -> int:

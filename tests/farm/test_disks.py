@@ -8,6 +8,7 @@ from fake_hosts import FakeFarm, spec, status
 
 from dnc.errors import BadConfig, Busy, Conflict, DncError, GivenUp, NotFound, TimedOut, Unreachable, Unsafe
 from dnc.farm import disks, images, making
+from dnc.farm.finding import nobody
 from dnc.farm.making import Plan
 from dnc.farm.removal import Removal
 from dnc.farm.sessions import Sessions
@@ -87,10 +88,11 @@ def test_an_image_in_use_or_half_made_is_not_cloned(farm, hosts):
         clone(farm)
 
 
-def test_a_host_without_replica_is_refused_with_those_that_would_do(farm):
-    with pytest.raises(Unsafe) as caught:
+def test_a_host_without_replica_is_refused_with_those_that_would_do(hosts):
+    caller = TestCaller(HOSTS + 'MISSING_REPLICA="refuse"\n')
+    with Sessions(caller, hosts.connect) as farm, pytest.raises(Unsafe) as caught:
         clone(farm, host="node3")
-    assert caught.value.line() == "one-7 has no replica on node3; run the VM on one of: node1 node2. "
+    assert caught.value.line() == "one-7 has no replica on node3, only on node1 node2; run the VM there. "
 
 
 def test_an_unknown_image_and_a_silent_member(farm, hosts):
@@ -170,7 +172,7 @@ def test_one_replica_is_the_same_path_without_drbd(farm, hosts):
 
 
 def test_a_volatile_disk_goes_where_the_vms_other_disks_are(farm, hosts):
-    spec_, finished = disks.make_volatile(farm, volatile_name(42, 1), 42, MIB, "node2", [IMAGE], POOL)
+    spec_, finished = disks.make_volatile(farm, volatile_name(42, 1), 42, MIB, "node2", [IMAGE], POOL, 2, nobody)
     assert set(spec_.hosts()) == {"node1", "node2"}
     assert finished is False
     assert hosts.sessions == 2
@@ -178,7 +180,7 @@ def test_a_volatile_disk_goes_where_the_vms_other_disks_are(farm, hosts):
 
 def test_the_first_disk_of_a_vm_goes_by_room(farm, hosts):
     hosts["node1"].free = 1 << 30
-    spec_, _ = disks.make_volatile(farm, volatile_name(42, 1), 42, MIB, "node2", [], POOL)
+    spec_, _ = disks.make_volatile(farm, volatile_name(42, 1), 42, MIB, "node2", [], POOL, 2, nobody)
     assert spec_.hosts() == ("node2", "node3")
 
 
@@ -316,15 +318,15 @@ def test_hosts_that_contradict_each_other_stop_everything(farm, hosts):
 
 def test_an_image_that_exists_is_somebodys_data(farm, hosts):
     with pytest.raises(Conflict, match="one-7 exists already"):
-        images.place(farm, IMAGE, MIB, POOL, ())
+        images.place(farm, IMAGE, MIB, POOL, (), 2, nobody)
 
 
 def test_an_import_passes_over_a_dead_host_while_enough_others_answer(farm, hosts):
     hosts.fail("node2")
-    assert images.place(farm, image_name(9), MIB, POOL, ()).hosts == ("node1", "node3")
+    assert images.place(farm, image_name(9), MIB, POOL, (), 2, nobody).hosts == ("node1", "node3")
     hosts.fail("node3")
     with Sessions(TestCaller(HOSTS), hosts.connect) as again, pytest.raises(Unreachable):
-        images.place(again, image_name(9), MIB, POOL, ())
+        images.place(again, image_name(9), MIB, POOL, (), 2, nobody)
 
 
 def test_an_image_in_use_is_not_removed(farm, hosts):

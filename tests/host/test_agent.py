@@ -69,7 +69,7 @@ def test_hello(paths):
     answers, _, status = session(paths)
     assert status == 0
     assert answers[0]["host"] == os.uname().nodename and answers[0]["version"] == VERSION
-    assert answers[0]["drbd"] == "8.4" and answers[0]["slots"] == 0
+    assert answers[0]["drbd"] == "8.4" and answers[0]["slots"] == 1
 
 
 def test_hello_of_another_version(paths):

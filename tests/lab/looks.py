@@ -21,7 +21,7 @@ def no_two_primaries(stage, resource):
 
 def began_resync(stage, resource):
     lines = []
-    for host in ("node1", "node2"):
+    for host in stage.lab.running():
         log = stage.lab.root(host, ["dmesg"]).stdout
         lines += [line for line in log.splitlines() if resource in line and "Began resync" in line]
     return lines

@@ -106,6 +106,11 @@ class Faults:
                 zpool["reserved"] = 0
                 zpool["reserved"] = max(0, zfs_report.available(self._opened, "tank") - free)
 
+    def fill_metadata(self, host: str, percent: str = "11.72") -> None:
+        """How full the metadata of the thin pool are said to be; without a number, as they were."""
+        with self._world(host).open():
+            self._opened.of()["lvm"]["vg0"]["volumes"]["pool"]["metadata_percent"] = percent
+
     def empty_pool(self, host: str, pool: str) -> None:
         """Undo fill_pool."""
         with self._world(host).open():

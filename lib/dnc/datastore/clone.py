@@ -13,11 +13,12 @@ ARGUMENTS = ("image",)
 
 def run(call: Call) -> str:
     """Snapshot each replica of the source; PATH is its SOURCE."""
-    image = parse_message(call.stdin).require_image()
+    message = parse_message(call.stdin)
+    image = message.require_image()
     source = parse_image_source(image.path)
     name = image_name(parse_id(call.arg("image"), "image id"))
     with Sessions(call) as farm:
-        plan = images.clone(farm, source, name, image.size_mib * MIB)
+        plan = images.clone(farm, source, name, image.size_mib * MIB, message.image_replicas)
         farm.commit()
     call.log.info(f"{name} from {source} on {' '.join(plan.hosts)}")
     return f"{name} raw"

@@ -12,6 +12,7 @@ from ..farm.source import ImageStream
 from ..grammar import MIB, image_name, parse_id
 from ..opennebula.datastore import Image, parse_message
 from ..opennebula.driver import Call
+from ..opennebula.oned import host_register
 from .source import open_source
 
 ARGUMENTS = ("image",)
@@ -23,9 +24,13 @@ def run(call: Call) -> str:
     image, datastore = message.require_image(), message.datastore
     name = image_name(parse_id(call.arg("image"), "image id"))
     stream = open_source(call, image, datastore, image.checksums)
+    replicas = message.replicas(call.config.replicas)
     size = max(image.size_mib, mib(stream.size or 0), 1) * MIB
     with Sessions(call) as farm, importer.Spool() as place:
-        plan = images.place(farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list)
+        plan = images.place(
+            farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list, replicas,
+            host_register(call.log),
+        )
         pieces = _content(call, image, stream, size, place)
         spec = images.create(farm, plan)
         host = plan.hosts[0]

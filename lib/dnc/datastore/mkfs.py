@@ -8,6 +8,7 @@ from ..farm.sessions import Sessions
 from ..grammar import MIB, image_name, parse_id, shown
 from ..opennebula.datastore import parse_message
 from ..opennebula.driver import Call
+from ..opennebula.oned import host_register
 
 ARGUMENTS = ("image",)
 
@@ -22,9 +23,13 @@ def run(call: Call) -> str:
     if image.format.lower() not in ("", "raw", "save_as"):
         raise BadInput(f"images of dnc are raw, not {shown(image.format)}", hint="leave FORMAT out, or set raw")
     filesystem = image.filesystem.lower() if image.format.lower() != "save_as" else ""
+    replicas = message.replicas(call.config.replicas)
     with Sessions(call) as farm:
         size = image.size_mib * MIB
-        plan = images.place(farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list)
+        plan = images.place(
+            farm, name, size, datastore.pool or call.config.pool, datastore.bridge_list, replicas,
+            host_register(call.log),
+        )
         spec = images.create(farm, plan)
         if filesystem not in ("", "raw", "none"):
             making.format_disk(farm, plan.hosts[0], spec, filesystem)

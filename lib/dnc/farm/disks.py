@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Iterable, NoReturn, Optional, Sequence, Tuple
+from typing import Iterable, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceKind, ResourceName, parse_resource
 from ..tools.drbd import DiskState, ResourceSpec
-from . import making
+from . import copies, making
+from .finding import Register, find_hosts
 from .making import Plan
-from .placement import choose_hosts, farm_hosts
+from .placement import Wanted, farm_hosts
 from .sessions import Sessions
-from .survey import Found, Located, candidates, locate, look_again, parse_status, survey, try_survey
+from .survey import Found, Located, candidates, locate, look_again, parse_status, survey
 
 
 def require_located(farm: Sessions, name: ResourceName, host: str) -> Located:
@@ -27,28 +28,67 @@ def require_located(farm: Sessions, name: ResourceName, host: str) -> Located:
     return located
 
 
+def find_image(farm: Sessions, name: ResourceName, host: str) -> Located:
+    """An image to be cloned on `host`, where it may have no replica if MISSING_REPLICA says so.
+
+    Raises Unreachable, NotFound, Unsafe.
+    """
+    if farm.config.missing_replica == "refuse":
+        return require_located(farm, name, host)
+    located = locate(farm, name, host)
+    if host in farm.unreachable:
+        raise farm.unreachable[host]
+    if located is None:
+        refuse_unseen(farm)
+        raise NotFound(f"{name} is on no host that answers", hint="see oneimage show, and HOSTS in dncrc")
+    return located
+
+
+def _with_first(first: str, hosts: Sequence[str]) -> Tuple[str, ...]:
+    return (first, *(host for host in hosts if host != first))
+
+
 def refuse_foreign_host(located: Located, host: str) -> NoReturn:
     """Raise: with DRBD 8.4 a VM runs where its disks have replicas."""
-    others = " ".join(located.hosts + located.missing)
-    raise Unsafe(f"{located.name} has no replica on {host}", hint=f"run the VM on one of: {others}")
+    others = " ".join(sorted(located.hosts + located.missing))
+    raise Unsafe(f"{located.name} has no replica on {host}, only on {others}", hint="run the VM there")
+
+
+class Wish(NamedTuple):
+    """How many replicas are asked for; None: nobody does. own: by the VM itself, not by a datastore for all."""
+
+    replicas: Optional[int] = None
+    own: bool = False
 
 
 def ensure_clone(
-    farm: Sessions, image_name: ResourceName, name: ResourceName, vm: int, data_bytes: int, host: str
+    farm: Sessions, image_name: ResourceName, name: ResourceName, vm: int, data_bytes: int, host: str,
+    wish: Wish = Wish(),  # noqa: B008  (an immutable record)
 ) -> ResourceSpec:
-    """A VM's own copy of an image, up and equal on all members of the image, `host` one of them.
+    """A VM's own copy of an image, up and equal on the members of the image, `host` one of them.
 
     A complete earlier copy is accepted, since oned replays a prolog from its first line (observation 3); a
     half-made one is made again. Raises NotFound, Busy, Unsafe, NoSpace, Unreachable, GivenUp.
     """
-    image = require_located(farm, image_name, host)
+    image = find_image(farm, image_name, host)
     image.require_all(farm)
-    hosts = image.hosts
-    farm.lock(hosts, [name.text], shared=[image_name.text])
+    count = making.replicas_of_clone(image, wish.replicas, strict=wish.own)
+    if host in image.hosts:
+        hosts = image.hosts if count == len(image.hosts) else _with_first(host, image.hosts)[:count]
+    else:
+        hosts = copies.clone_hosts(farm, image, host, name, count)
+    involved = tuple(dict.fromkeys((*image.hosts, *hosts)))
+    if host not in image.hosts:
+        if not copies.ensure_copy(farm, image, host):
+            farm.log.info(f"{name}: would then be cloned from it on {' '.join(hosts)}")
+            return copies.plan_clone(farm, image, host, name)
+        farm.lock(involved, [name.text])
+    else:
+        farm.lock(involved, [name.text], shared=[image_name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
         return earlier
-    making.clear_leftovers(farm, hosts, name, image.spec.pool)
+    making.clear_leftovers(farm, involved, name, image.spec.pool)
     plan = Plan(name, hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), vm=vm, origin=image_name)
     spec = making.make_clone(farm, plan, image)
     making.finish(farm, hosts, spec)
@@ -74,13 +114,14 @@ def accept_earlier(
 
 def make_volatile(
     farm: Sessions, name: ResourceName, vm: int, data_bytes: int, host: str, siblings: Iterable[ResourceName],
-    pool: PoolSpec,
+    pool: PoolSpec, replicas: int, register: Register,
 ) -> Tuple[ResourceSpec, bool]:
     """An empty disk on `host` and the hosts of the VM's other disks; True when an earlier run had finished it.
 
     A new one is up and equal but not finished: the caller formats it, then calls `making.finish`.
     """
-    hosts = _volatile_hosts(farm, host, tuple(siblings), data_bytes, pool)
+    wanted = Wanted(name.text, pool, data_bytes, replicas, farm.config.pool_fill_limit, first=host)
+    hosts = _volatile_hosts(farm, host, tuple(siblings), wanted, register)
     farm.lock(hosts, [name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
@@ -90,27 +131,20 @@ def make_volatile(
 
 
 def _volatile_hosts(
-    farm: Sessions, host: str, siblings: Sequence[ResourceName], data_bytes: int, pool: PoolSpec
+    farm: Sessions, host: str, siblings: Sequence[ResourceName], wanted: Wanted, register: Register
 ) -> Tuple[str, ...]:
     """Where the VM's other disks are, so that it can live-migrate with all of them; else by room."""
     farm.try_open(candidates(farm, host))
     if host in farm.unreachable:
         raise farm.unreachable[host]
-    answers = survey(farm, [host], siblings, [pool])
+    answers = survey(farm, [host], siblings)
     specs = [answers[host].of(name).spec for name in siblings]
     for spec in specs:
-        if spec is not None and len(spec.members) == farm.config.replicas:
+        if spec is not None and len(spec.members) == wanted.replicas:
             hosts = tuple(farm.ssh_name(member) for member in spec.hosts())
             farm.open(hosts)
             return hosts
-    others = farm_hosts(farm.config.hosts)
-    if farm.config.replicas > 1:
-        farm.try_open(others)
-        answers.update(try_survey(farm, [other for other in others if other in farm.sessions], [], [pool]))
-    if len(answers) < farm.config.replicas and farm.unreachable:
-        raise next(iter(farm.unreachable.values()))
-    config = farm.config
-    return choose_hosts(answers, pool, config.replicas, data_bytes, config.pool_fill_limit, first=host)
+    return find_hosts(farm, wanted, farm_hosts(farm.config.hosts), register).choice.hosts
 
 
 def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: str) -> ResourceSpec:
@@ -126,6 +160,9 @@ def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: s
     up = [one for one, found in image.found.items() if found.up]
     if up and image.spec.vm not in (vm, None):
         raise Busy(f"image {image_name} is up for VM {image.spec.vm}", hint="detach it there, or terminate that VM")
+    users = making.runs_alone(farm, image, besides=vm)
+    if users:
+        raise Busy(f"image {image_name} is in use by VM {image.spec.vm}", hint="detach it there, or terminate that VM")
     if image.spec.vm is None and any(found.primary for found in image.found.values()):
         raise Busy(f"image {image_name} is Primary on {' '.join(up)}", hint="see what uses it: xl list, fuser")
     spec = image.spec._replace(vm=vm)

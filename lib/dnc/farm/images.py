@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import Iterable, Optional, Sequence
 
 from ..errors import Busy, Conflict, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceName
 from ..tools.drbd import ResourceSpec
 from . import making
+from .finding import Register, find_hosts
 from .making import Plan
-from .placement import choose_hosts, farm_hosts
+from .placement import Wanted, farm_hosts
 from .removal import Removal
 from .sessions import Sessions
-from .survey import locate, try_survey
+from .survey import Located, locate
 
 
-def place(farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str]) -> Plan:
-    """Choose the members of a new image among the datastore's hosts: those with the most room in the pool.
+def place(
+    farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str], replicas: int,
+    register: Register,
+) -> Plan:
+    """Choose the members of a new image among the datastore's hosts (placement.py says how).
 
     Hosts that do not answer are passed over while enough others do. Raises NoSpace, Unreachable, BadConfig.
     """
     config = farm.config
     hosts = farm_hosts(config.hosts, bridge_list)
-    for error in farm.try_open(hosts).values():
-        farm.log.warn(error.line())
-    if len(farm.sessions) < config.replicas and farm.unreachable:
-        raise next(iter(farm.unreachable.values()))
-    answers = try_survey(farm, farm.hosts, [name], [pool])
-    taken = [host for host, answer in answers.items() if _ready(answer.of(name).spec)]
+    wanted = Wanted(name.text, pool, data_bytes, replicas, config.pool_fill_limit)
+    found = find_hosts(farm, wanted, hosts, register)
+    taken = [host for host, answer in found.surveys.items() if _ready(answer.of(name).spec)]
     if taken:
         raise Conflict(f"{name} exists already on {' '.join(taken)}", hint="does another OpenNebula use these hosts?")
-    members = choose_hosts(answers, pool, config.replicas, data_bytes, config.pool_fill_limit)
-    return Plan(name, members, str(pool), data_bytes)
+    return Plan(name, found.choice.hosts, str(pool), data_bytes)
 
 
 def _ready(spec: ResourceSpec | None) -> bool:
@@ -52,11 +52,14 @@ def rest(farm: Sessions, plan: Plan, spec: ResourceSpec) -> None:
     making.finish(farm, plan.hosts, spec)
 
 
-def clone(farm: Sessions, source: ResourceName, name: ResourceName, data_bytes: int) -> Plan:
+def clone(
+    farm: Sessions, source: ResourceName, name: ResourceName, data_bytes: int, replicas: Optional[int] = None
+) -> Plan:
     """An image from an image, on the same members, by a snapshot of each replica: its cost is independent of size.
 
-    Source and clone can be removed in any order: on ZFS the clone takes over what they share, on LVM they share
-    nothing that matters. Raises NotFound, Busy, Unsafe, Conflict.
+    replicas: what the new image says of itself; None: as many as the source has. Source and clone can
+    be removed in any order: on ZFS the clone takes over what they share, on LVM they share nothing that matters.
+    Raises NotFound, Busy, Unsafe, Conflict.
     """
     image = locate(farm, source, None)
     if image is None:
@@ -64,7 +67,8 @@ def clone(farm: Sessions, source: ResourceName, name: ResourceName, data_bytes: 
     image.require_all(farm)
     farm.lock(image.hosts, [name.text], shared=[source.text])
     making.clear_leftovers(farm, image.hosts, name, image.spec.pool, keep_ready=True)
-    plan = Plan(name, image.hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), origin=source)
+    hosts = image.hosts[:making.replicas_of_clone(image, replicas, strict=True)]
+    plan = Plan(name, hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), origin=source)
     rest(farm, plan, making.make_clone(farm, plan, image))
     return plan
 
@@ -76,7 +80,11 @@ def remove(farm: Sessions, name: ResourceName, pools: Iterable[PoolSpec]) -> Non
     users = [host for host, answer in answers.items() if answer.of(name).primary]
     if users:
         raise Busy(f"image {name} is Primary on {' '.join(users)}", hint="detach it from its VM first")
-    vms = {found.spec.vm for found in (answer.of(name) for answer in answers.values()) if found.spec and found.up}
+    found = {host: answer.of(name) for host, answer in answers.items()}
+    vms = {one.spec.vm for one in found.values() if one.spec and one.up}
     for vm in vms - {None}:
         raise Unsafe(f"image {name} is up for VM {vm}", hint="detach it there, or terminate that VM")
+    for host, one in found.items():
+        if one.spec is not None and making.runs_alone(farm, Located(name, one.spec, (host,), (), {host: one})):
+            raise Unsafe(f"image {name} is in use by VM {one.spec.vm}", hint="detach it there, or terminate that VM")
     removal.run(None)

@@ -5,7 +5,7 @@ Everything here happens in sessions that roll back unless the action commits; `f
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import BadConfig, Busy, Conflict, NoSpace, Unsafe
 from ..grammar import MIB, ResourceName
@@ -73,44 +73,77 @@ def make_clone(farm: Sessions, plan: Plan, image: Located) -> ResourceSpec:
     require_rest(farm, image)
     proof = proof_of_rest(farm, image)
     grow = plan.data_bytes > image.spec.data_bytes
-    if grow and proof is None:
+    alone = image.spec.replicated and len(plan.hosts) == 1  # a clone without DRBD of an image with it
+    if (grow or alone) and proof is None:
         raise Unsafe(
-            f"{image.name}: its replicas are not proven equal, so no larger clone",
+            f"{image.name}: its replicas are not proven equal, so no {'larger ' if grow else 'single '}clone",
             hint=f"bring it up once and let it resync: drbdadm up {image.name} on all members, wait, drbdadm down",
         )
-    slots = image.spec.slots
+    slots = 0 if alone else image.spec.slots
     minor = reserve_minor(farm, plan.hosts, plan.name) if len(plan.hosts) > 1 else None
     wanted = drbd.volume_size(plan.data_bytes, slots) if grow else None
     volumes = farm.all(
         "clone_volume", plan.hosts, pool=plan.pool, origin=image.name.text, name=plan.name.text, bytes=wanted,
         tags=plan.tags,
     )
-    spec = new_spec(farm, plan, minor, slots, volumes, node_ids=[member.node_id for member in image.spec.members])
+    spec = new_spec(farm, plan, minor, slots, volumes, node_ids=_node_ids(farm, plan, image))
     farm.all("write_resource", plan.hosts, spec=spec.to_json())
-    if grow and spec.replicated:
+    if alone:
+        _zero_metadata(farm, plan.hosts, spec, volumes, image.spec.slots)
+    # DRBD 9's metadata say whose they are: those of a copy would be another member's.
+    renew = spec.replicated and (grow or (slots > 1 and not set(plan.hosts) <= set(image.hosts)))
+    if renew:
         _renew_metadata(farm, plan.hosts, spec, volumes)
     bring_up(farm, plan.hosts, spec)
-    if grow and spec.replicated:
+    if renew:
         farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
     await_ready(farm, plan.hosts, spec)
     return spec._replace(proof=proof)
 
 
+def _node_ids(farm: Sessions, plan: Plan, image: Located) -> List[int]:
+    """Each member's number as the image has it; a host that is none of its members gets one that is free."""
+    taken = {farm.ssh_name(member.host): member.node_id for member in image.spec.members}
+    used = {taken[host] for host in plan.hosts if host in taken}
+    free = iter(number for number in range(32) if number not in used)
+    return [taken[host] if host in taken else next(free) for host in plan.hosts]
+
+
 def _renew_metadata(farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer]) -> None:
     """New metadata at the new end; the old one, data from now on, becomes zeros on every member (rule 12)."""
     farm.all("create_metadata", hosts, resource=spec.name)
+    _zero_metadata(farm, hosts, spec, volumes, spec.slots)
+
+
+def _zero_metadata(
+    farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer], slots: int
+) -> None:
+    """Zeros where the image of these volumes has metadata of that many slots: the guest must not read it as data."""
     old = {host: int(volumes[host]["origin_bytes"]) for host in hosts}
     farm.each("zero_old_metadata", {
-        host: {"resource": spec.name, "from": drbd.data_end(old[host], spec.slots), "to": old[host]} for host in hosts
+        host: {"resource": spec.name, "from": drbd.data_end(old[host], slots), "to": old[host], "slots": slots}
+        for host in hosts
     })
 
 
 def require_rest(farm: Sessions, image: Located) -> None:
     """An image can be cloned while it is complete and down everywhere. Raises Unsafe, Busy, Unreachable."""
     image.require_complete(farm)
-    up = [host for host, found in image.found.items() if found.up]
+    up = [host for host, found in image.found.items() if found.up] or runs_alone(farm, image)
     if up:
         raise Busy(f"image {image.name} is in use on {' '.join(up)}", hint="a persistent image serves one VM at a time")
+
+
+def runs_alone(farm: Sessions, image: Located, besides: Optional[int] = None) -> List[str]:
+    """Where an image without DRBD is used: nothing but the domain of the VM in its file can tell.
+
+    besides: a VM whose use does not count.
+    """
+    vm = image.spec.vm
+    if image.spec.replicated or vm is None or vm == besides:
+        return []
+    answers = farm.all("find_domain", image.hosts, name=f"one-{vm}")
+    return [host for host, answer in answers.items() if answer.get("state") is not None]
 
 
 def proof_of_rest(farm: Sessions, image: Located) -> Optional[str]:
@@ -127,6 +160,21 @@ def proof_of_rest(farm: Sessions, image: Located) -> Optional[str]:
 
 def _generations(answers: Mapping[str, Answer]) -> str:
     return ", ".join(f"{host} {a['current']} {'clean' if a['clean'] else 'not clean'}" for host, a in answers.items())
+
+
+def replicas_of_clone(image: Located, wanted: Optional[int], *, strict: bool) -> int:
+    """How many members a clone has: no more than its image, whose replicas it is made of.
+
+    strict: somebody asked for this very clone; else `wanted` may be a datastore's word, for other images.
+    Raises Unsafe when more are asked for than the image has.
+    """
+    members = len(image.spec.members)
+    if strict and wanted is not None and wanted > members:
+        raise Unsafe(
+            f"image {image.name} has {members} replica, {wanted} are wanted",
+            hint=f"import it again with DNC_REPLICAS={wanted}, or take DNC_REPLICAS={members}",
+        )
+    return min(wanted or members, members)
 
 
 def metadata_slots(farm: Sessions, hosts: Iterable[str]) -> int:

@@ -49,7 +49,9 @@ class Removal:
 
     def _members(self, answers: Dict[str, HostSurvey]) -> List[str]:
         specs = [answer.of(self._name).spec for answer in answers.values()]
-        names = [self._farm.ssh_name(member) for spec in specs if spec is not None for member in spec.hosts()]
+        copies = [host for answer in answers.values() for host in answer.of(self._name).copies or ()]
+        members = [host for spec in specs if spec is not None for host in (*spec.hosts(), *spec.image_hosts)]
+        names = [self._farm.ssh_name(member) for member in (*members, *copies)]
         return list(dict.fromkeys(names))
 
     def run(self, first: Optional[str], link: Optional[str] = None) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Type
 
 from ..errors import DncError, TimedOut
+from ..tools.drbd import ResourceSpec
 from .session import PATIENCE, Answer, Caller, Session, wait_readable
 
 Errors = Dict[str, DncError]
@@ -42,6 +43,11 @@ class Sessions:
         for session in self.sessions.values():
             session.close()
         self.sessions.clear()
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether hosts only say what they would do."""
+        return self._caller.runner.dry_run
 
     @property
     def hosts(self) -> Tuple[str, ...]:
@@ -155,6 +161,10 @@ class Sessions:
     def commit(self, hosts: Optional[Iterable[str]] = None) -> None:
         """Keep what was done, on all hosts. Raises GivenUp, or the first host's error."""
         self.all("commit", self.hosts if hosts is None else hosts)
+
+    def ssh_names(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """The members of a resource by the names that ssh knows, in node-id order."""
+        return tuple(self.ssh_name(member) for member in spec.hosts())
 
     def ssh_name(self, member: str) -> str:
         """The name by which ssh reaches the host that calls itself `member` (`uname -n`)."""

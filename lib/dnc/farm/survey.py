@@ -9,6 +9,7 @@ from ..grammar import PoolSpec, ResourceName
 from ..tools.drbd import DiskState, PeerStatus, ResourceSpec, ResourceStatus, Role, parse_spec
 from .session import Answer
 from .sessions import Sessions
+from .space import Space
 
 
 class Volume(NamedTuple):
@@ -20,14 +21,6 @@ class Volume(NamedTuple):
     device: str
 
 
-class Space(NamedTuple):
-    """A pool on one host; bytes."""
-
-    total: int
-    used: int
-    free: int
-
-
 class Found(NamedTuple):
     """A resource on one host; what is not there is None."""
 
@@ -37,6 +30,7 @@ class Found(NamedTuple):
     given_up: Optional[Mapping[str, float]]
     intent: Optional[Mapping[str, Any]]
     unfinished: Optional[Mapping[str, Any]]
+    copies: Optional[Mapping[str, bool]] = None
 
     @property
     def anything(self) -> bool:
@@ -80,10 +74,13 @@ def survey(
 
 
 def try_survey(
-    farm: Sessions, hosts: Iterable[str], names: Optional[Iterable[ResourceName]], pools: Iterable[PoolSpec] = ()
+    farm: Sessions, hosts: Iterable[str], names: Optional[Iterable[ResourceName]], pools: Iterable[PoolSpec] = (),
+    *, promises: bool = False,
 ) -> Dict[str, HostSurvey]:
-    """Like `survey`; a host that cannot answer is named in the log and left out."""
+    """Like `survey`; a host that cannot answer is named in the log and left out. promises: with Space.promised."""
     question = _question(names, pools, None)
+    if promises:
+        question["promises"] = True
     answers, errors = farm.try_each("survey", dict.fromkeys(hosts, question))
     for error in errors.values():
         farm.log.warn(error.line())
@@ -104,7 +101,7 @@ def parse_survey(answer: Answer) -> HostSurvey:
     """The records of a survey's answer."""
     return HostSurvey(
         {name: _found(record) for name, record in (answer.get("resources") or {}).items()},
-        {pool: Space(r["total"], r["used"], r["free"]) for pool, r in (answer.get("pools") or {}).items()},
+        {pool: Space(**record) for pool, record in (answer.get("pools") or {}).items()},
         frozenset(answer.get("minors") or ()),
         dict(answer.get("links") or {}),
     )
@@ -116,7 +113,7 @@ def _found(record: Answer) -> Found:
         parse_spec(spec) if spec else None,
         Volume(volume["pool"], volume["name"], volume["bytes"], volume["device"]) if volume else None,
         parse_status(status) if status else None,
-        record.get("given_up"), record.get("intent"), record.get("unfinished"),
+        record.get("given_up"), record.get("intent"), record.get("unfinished"), record.get("copies"),
     )
 
 
@@ -195,12 +192,17 @@ def locate(farm: Sessions, name: ResourceName, first: Optional[str]) -> Optional
     """
     farm.try_open(candidates(farm, first))
     answers = try_survey(farm, farm.hosts, [name])
-    if not any(answer.of(name).spec for answer in answers.values()):
+    copied = [found.spec for found in (answer.of(name) for answer in answers.values()) if found.spec is not None]
+    if copied and all(spec.is_copy for spec in copied):
+        owners = [farm.ssh_name(host) for host in copied[0].image_hosts if farm.ssh_name(host) not in farm.sessions]
+        farm.try_open(owners)
+        answers.update(try_survey(farm, [host for host in owners if host in farm.sessions], [name]))
+    if not any(_replica(answer.of(name)) for answer in answers.values()):
         others = [host for host in farm.config.hosts if host not in farm.sessions and host not in farm.unreachable]
         if others:
             farm.try_open(others)
             answers.update(try_survey(farm, [host for host in others if host in farm.sessions], [name]))
-    specs = [found.spec for found in (answer.of(name) for answer in answers.values()) if found.spec is not None]
+    specs = [spec for spec in (_replica(answer.of(name)) for answer in answers.values()) if spec is not None]
     if not specs:
         return None
     spec = _agreed(name, specs)
@@ -213,6 +215,11 @@ def locate(farm: Sessions, name: ResourceName, first: Optional[str]) -> Optional
     for host in missing:
         farm.unreachable.setdefault(host, NotFound(f"no answer about {name}", host=host))
     return Located(name, spec, hosts, missing, {host: answers[host].of(name) for host in hosts})
+
+
+def _replica(found: Found) -> Optional[ResourceSpec]:
+    """What a host says as a member; an image's copy is none."""
+    return None if found.spec is None or found.spec.is_copy else found.spec
 
 
 def _agreed(name: ResourceName, specs: Iterable[ResourceSpec]) -> ResourceSpec:

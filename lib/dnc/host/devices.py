@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 from ..errors import BadInput, DncError, Unsafe
 from ..tools.drbd import ResourceSpec, data_end
@@ -67,26 +67,46 @@ class Devices:
 
     def close(self, name: str) -> None:
         """Let go of a disk, so that it can be demoted."""
-        descriptor = self._open.pop(name, None)
-        if descriptor is not None:
-            os.close(descriptor)
+        for key in (name, f"volume {name}"):
+            descriptor = self._open.pop(key, None)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def close_all(self) -> None:
         """Let go of everything."""
         for name in tuple(self._open):
-            self.close(name)
+            self.close(name.rpartition(" ")[2])
 
     def _volume(self, spec: ResourceSpec) -> Tuple[str, int]:
         volume = existing(self._host.pool_of(spec), spec.name)
         return volume.device, volume.bytes
 
-    def digest(self, name: str, length: int) -> Tuple[str, int]:
-        """(sha256, bytes) of this member's own volume up to `length` bytes (0: its data area), metadata left out."""
+    def read_volume(self, name: str, offset: int, length: int) -> bytes:
+        """Read a replica below DRBD, metadata too, which must be down; fewer bytes at its end. Raises Unsafe."""
+        spec = self._host.resource_files.get(name)
+        key = f"volume {name}"
+        descriptor = self._open.get(key)
+        if descriptor is None:
+            if spec.replicated and self._host.resources.status(name) is not None:
+                raise Unsafe(f"{name} is up: its volume is not to be read below DRBD", hint=f"drbdadm down {name}")
+            descriptor = self._open[key] = os.open(self._volume(spec)[0], os.O_RDONLY | os.O_CLOEXEC)
+            # DRBD writes below the page cache: what is cached here may be old.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            return os.pread(descriptor, length, offset)
+        except OSError as error:
+            raise explain(error, name) from None
+
+    def digest(self, name: str, length: int, *, whole: bool = False) -> Tuple[str, int]:
+        """(sha256, bytes) of this member's own volume up to `length` bytes (0: its data area), metadata left out.
+
+        whole: metadata too; nothing else may be up on it then.
+        """
         import hashlib
 
         spec = self._host.resource_files.get(name)
         device, size = self._volume(spec)
-        end = data_end(size, spec.slots)
+        end = size if whole else data_end(size, spec.slots)
         end = min(length, end) if length else end
         digest = hashlib.sha256()
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,14 +125,15 @@ class Devices:
             os.close(descriptor)
         return digest.hexdigest(), offset
 
-    def zero_old_metadata(self, name: str, start: int, end: int) -> None:
+    def zero_old_metadata(self, name: str, start: int, end: int, slots: Optional[int] = None) -> None:
         """Zero what was DRBD's metadata before a volume grew; it differs between members (NOTES-drbd9, g).
 
-        Raises BadInput unless [start, end) is exactly the metadata of a volume of `end` bytes.
+        slots: of the old metadata, None where the resource has as many now. Raises BadInput unless [start, end) is
+        exactly the metadata of a volume of `end` bytes.
         """
         spec = self._host.resource_files.get(name)
         device, size = self._volume(spec)
-        if start != data_end(end, spec.slots) or end > size:
+        if start != data_end(end, spec.slots if slots is None else slots) or end > size:
             raise BadInput(f"{name}: {start}-{end} is not the old metadata of a volume that is {size} bytes now")
         end = min(end, data_end(size, spec.slots))  # what lies behind is the new metadata
         if spec.state != "making" or (spec.replicated and self._host.resources.status(name) is not None):

@@ -12,6 +12,7 @@ from .files import Files
 GIVEN_UP = "given-up"
 INTENTS = "intents"
 UNFINISHED = "unfinished"
+COPIES = "copies"
 # Far longer than any action runs; older marks stop nobody any more.
 _MARK_AGE_S = 7 * 86400.0
 # OpenNebula monitors datastores every five minutes.
@@ -65,6 +66,24 @@ class Journal:
     def clear_intent(self, name: str) -> None:
         """Two primaries are forbidden again."""
         self._files.remove(self._path(INTENTS, name))
+
+    def note_copy(self, name: str, host: str, current: bool) -> None:
+        """An image of this host is copied to another one; current: its content there is that of now."""
+        self._files.write_record(self._path(COPIES, name), {**self.copies(name), host: current})
+
+    def copies(self, name: str) -> Dict[str, bool]:
+        """Hosts that hold a copy of an image, and whether it is that of now."""
+        return self._files.read_record(self._path(COPIES, name)) or {}
+
+    def outdate_copies(self, name: str) -> None:
+        """The image may change from now on: its copies are no longer to be cloned."""
+        copies = self.copies(name)
+        if any(copies.values()):
+            self._files.write_record(self._path(COPIES, name), dict.fromkeys(copies, False))
+
+    def clear_copies(self, name: str) -> None:
+        """The image is gone, and its copies with it."""
+        self._files.remove(self._path(COPIES, name))
 
     def note_fill(self, pool: str, percent: float) -> None:
         """How full a pool was when monitoring looked."""

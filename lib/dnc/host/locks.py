@@ -75,6 +75,13 @@ class Locks:
         os.close(descriptor)
         return None
 
+    def describe(self, name: str, text: str) -> None:
+        """Say what the lock is held for: who has to wait reads it."""
+        descriptor = self._held.get(name)
+        if descriptor is not None:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{text} (pid {os.getpid()})\n".encode(), 0)
+
     def taken(self, name: str) -> bool:
         """Whether any process, this one included, holds the lock now."""
         if name in self._held:

@@ -11,7 +11,7 @@ from ..grammar import PoolKind, PoolSpec, parse_pool
 from ..log import Log
 from ..tools.drbd import Dialect, ResourceSpec
 from .files import Files, read_text
-from .journal import GIVEN_UP, INTENTS, UNFINISHED, Journal
+from .journal import COPIES, GIVEN_UP, INTENTS, UNFINISHED, Journal
 from .links import Links
 from .locks import Locks
 from .minors import Minors
@@ -86,9 +86,7 @@ class Host:
     @property
     def slots(self) -> int:
         """Bitmap slots of the metadata that is made here: decides the size of volumes."""
-        if self.config.replicas == 1 or self.dialect is None:
-            return 0
-        return self.dialect.slots
+        return self.dialect.slots if self.dialect is not None else 0
 
     @property
     def domains(self) -> Domains:
@@ -120,7 +118,7 @@ class Host:
 
     def ensure_state_directories(self) -> None:
         """What share/host/prepare makes; missing ones are made if /var/lib/dnc allows it."""
-        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED):
+        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED, COPIES):
             path = f"{self.paths.state}/{part}"
             if not os.path.isdir(path):
                 try:

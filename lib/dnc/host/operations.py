@@ -17,11 +17,13 @@ if the session does not hold it yet.
         -> {host, address|null, version, drbd: "8.4"|"9"|null, slots, now}
         host = `uname -n`; address = this host's in REPLICATION_NETWORK; slots: for tools.drbd.volume_size(data, slots).
         Another version: {host, version} only, and nothing else is served.
-  survey {resources: [R]|null, pools: [POOL]?, vm_directory: PATH?}        null = all that have a file here
+  survey {resources: [R]|null, pools: [POOL]?, vm_directory: PATH?, promises: bool?}    null = all that have a file here
         -> {resources: {R: {spec: SPEC|null, volume: {pool, name, bytes, device}|null, status: STATUS|null,
                             given_up: {frontend, host}|null, intent: {vm, source, destination, since}|null,
-                            unfinished: {hosts, since}|null}},
-            pools: {POOL: {total, used, free}}, minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
+                            unfinished: {hosts, since}|null, copies: {host: current}|null}},
+            pools: {POOL: {total, used, free, fill (percent, metadata counted), volumes (dnc's on this host),
+                    promised: bytes of all its volumes|null}},      promised: only if asked for by `promises`
+            minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
         volume tells what can be seen without a process: null may also mean a volume that is not active
   lock {resources: [R], shared: [R]?, timeout_s?, ignore_given_up?} -> {}    until the session ends; Busy, GivenUp.
         shared: must not change meanwhile (an image being cloned)
@@ -54,7 +56,8 @@ if the session does not hold it yet.
                             crashed_primary, clean: bool}      read from the metadata; Unsafe while it is up
         proof of equality: `clean` on every member and the same `current` (its lowest bit is masked out)
   create_metadata {resource} -> {}                 * resource must be down and in state "making"
-  zero_old_metadata {resource, from, to} -> {}     * to = size before it grew, from = tools.drbd.data_end(to, slots);
+  zero_old_metadata {resource, from, to, slots?} -> {}       * to = size before it grew, from = tools.drbd.data_end(to,
+        slots); slots: of the old metadata, where the resource has other now;
         after create_metadata; spares the new metadata where both overlap, so it may come although nothing grew
   bring_up {resource} -> {status: STATUS}          * idempotent; undo takes it down again
   declare_equal {resource, proof} -> {}            * on ONE member, all up: waits for Connected, then new-current-uuid
@@ -70,7 +73,13 @@ if the session does not hold it yet.
   flush {resource} -> {bytes}                      all written so far is on the disks of all connected members
   read {resource, offset, length} -> {length} + that many raw bytes (fewer at the end of the device)
   format {resource, filesystem} -> {}              ext2 ext3 ext4 xfs btrfs vfat swap
-  digest {resource, length?} -> {sha256, bytes}    of this member's own volume, data area only; in any role
+  digest {resource, length?, whole?} -> {sha256, bytes}    of this member's own volume, data area only; in any role.
+        whole: the metadata too
+  read_volume {resource, offset, length} -> {length, zeros} + that many raw bytes unless zeros     below DRBD, metadata
+        too; Unsafe while it is up
+  note_copy {resource, host, current: bool} -> {}  that host holds this image's content; under the shared lock. Whoever
+        takes the exclusive one may change the image: no copy is current any more
+  describe_lock {resource, text} -> {}             what others read who wait for the lock
 
   ensure_directory {path}  remove_directory {path} (with contents)  ensure_link {path, resource}  remove_link {path}
         -> {}
@@ -87,8 +96,9 @@ if the session does not hold it yet.
   find_domain {name} -> {state: text|null}         destroy_domain {name} -> {destroyed: bool}
   commit {} -> {}        GivenUp if a locked resource was given up after `started`: then close, and it rolls back
 
-SPEC   {name, minor|null, port|null, secret, members: [{host, address, device, node_id}], state: "making"|"ready", kind,
-        vm|null, origin|null, proof|null, pool, data_bytes, slots}
+SPEC   {name, minor|null, port|null, secret, members: [{host, address, device, node_id}], state, kind,
+        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots}
+        state: making, ready; copying, copy: a host that is no member holds an image's content, replicas on image_hosts.
         device = the volume's path on that member. One member = no DRBD: minor and port null, secret "".
         tools.drbd.new_secret() makes a secret.
 STATUS {name, minor, role, disk, ready: bool, suspended: bool,

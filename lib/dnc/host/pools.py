@@ -95,9 +95,9 @@ class Space(NamedTuple):
     free: int
     fill: float
 
-    def to_json(self) -> Dict[str, int]:
+    def to_json(self) -> Dict[str, float]:
         """As in the answer of `survey`."""
-        return {"total": self.total, "used": self.used, "free": self.free}
+        return {"total": self.total, "used": self.used, "free": self.free, "fill": round(self.fill, 2)}
 
 
 class Surroundings(NamedTuple):

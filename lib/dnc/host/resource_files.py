@@ -70,6 +70,11 @@ class ResourceFiles:
                 specs[name] = spec
         return specs
 
+    def count(self) -> int:
+        """How many resource files there are, read by nobody: what hosts are compared by, not what is trusted."""
+        directories = [path for path in self._directories if os.path.isdir(path)]
+        return sum(name.endswith(".res") for path in directories for name in os.listdir(path))
+
     def usage(self) -> Tuple[Dict[int, str], Dict[int, str]]:
         """(minor -> resource, port -> resource) over all files, foreign ones too."""
         minors: Dict[int, str] = {}

@@ -15,7 +15,8 @@ from .work import Operation, Reply, Work, offer
 
 
 def survey(
-    work: Work, resources: Optional[List[str]] = None, pools: Optional[List[PoolSpec]] = None, vm_directory: str = ""
+    work: Work, resources: Optional[List[str]] = None, pools: Optional[List[PoolSpec]] = None, vm_directory: str = "",
+    promises: bool = False,
 ) -> Reply:
     """What this host has; processes are started for pools only (and for status with DRBD 9)."""
     host = work.host
@@ -27,16 +28,18 @@ def survey(
     names = list(specs) if resources is None else resources
     return {
         "resources": {name: _seen(work, name, specs.get(name), statuses.get(name)) for name in names},
-        "pools": {str(spec): _space(work, spec) for spec in pools or ()},
+        "pools": {str(spec): _space(work, spec, promises) for spec in pools or ()},
         "minors": list(host.minors.used()),
         "links": host.links.listing(vm_directory)[1] if vm_directory else {},
     }
 
 
-def _space(work: Work, spec: PoolSpec) -> Dict[str, int]:
-    space = work.host.pool(spec).space()
+def _space(work: Work, spec: PoolSpec, promises: bool) -> Dict[str, Any]:
+    pool = work.host.pool(spec)
+    space = pool.space()
     work.host.journal.note_fill(str(spec), space.fill)
-    return space.to_json()
+    promised = sum(pool.volumes().values()) if promises else None
+    return {**space.to_json(), "volumes": work.host.resource_files.count(), "promised": promised}
 
 
 def _seen(work: Work, name: str, spec: Optional[ResourceSpec], status: Optional[ResourceStatus]) -> Dict[str, Any]:
@@ -47,6 +50,7 @@ def _seen(work: Work, name: str, spec: Optional[ResourceSpec], status: Optional[
         "spec": spec.to_json() if spec else None, "volume": volume.to_json() if volume else None,
         "status": status.to_json() if status else None, "given_up": host.journal.given_up(name),
         "intent": host.journal.intent(name), "unfinished": host.journal.unfinished(name),
+        "copies": host.journal.copies(name) or None,
     }
 
 
@@ -60,6 +64,8 @@ def lock(
     for name in resources:
         work.refuse_given_up(name)
     work.host.locks.acquire(resources, timeout, work.action, shared or ())
+    for name in resources:
+        work.host.journal.outdate_copies(name)
     work.refuse_all_given_up()
     return None
 
@@ -180,6 +186,7 @@ def remove_resource(work: Work, resource: str) -> Reply:
         work.undo.push(f"file of {resource} is removed", partial(_restore, work, spec))
     host.minors.release(resource)
     host.journal.clear_intent(resource)
+    host.journal.clear_copies(resource)
     return None
 
 
@@ -276,7 +283,7 @@ def commit(work: Work) -> Reply:
 
 
 OPERATIONS: Dict[str, Operation] = {
-    "survey": offer(survey, resources_=a.resources, pools_=a.pools, vm_directory_=a.path),
+    "survey": offer(survey, resources_=a.resources, pools_=a.pools, vm_directory_=a.path, promises_=a.flag),
     "lock": offer(
         lock, resources=a.resources, shared_=a.resources, timeout_s_=a.seconds, ignore_given_up_=a.flag
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict
+from typing import Callable, Dict, Optional
 
 from ..errors import Busy, Conflict, DncError, NoSpace, NotFound, Unsafe
 from ..grammar import PoolSpec
@@ -123,16 +123,37 @@ def format(work: Work, resource: str, filesystem: str) -> Reply:
     return None
 
 
-def digest(work: Work, resource: str, length: int = 0) -> Reply:
+def read_volume(work: Work, resource: str, offset: int, length: int) -> Reply:
+    """Raw bytes of a replica that is down, metadata too; zeros are not sent."""
+    data = work.devices.read_volume(resource, offset, length)
+    if not data.strip(b"\0"):
+        return {"length": len(data), "zeros": True}
+    return {"length": len(data), "zeros": False}, data
+
+
+def note_copy(work: Work, resource: str, host: str, current: bool) -> Reply:
+    """Another host holds this image's content. It stays noted: who removes the image has to know."""
+    work.share(resource)
+    work.host.journal.note_copy(resource, host, current)
+    return None
+
+
+def describe_lock(work: Work, resource: str, text: str) -> Reply:
+    """What others read who wait for the lock."""
+    work.host.locks.describe(resource, text)
+    return None
+
+
+def digest(work: Work, resource: str, length: int = 0, whole: bool = False) -> Reply:
     """Checksum of the local replica."""
-    checksum, size = work.devices.digest(resource, length)
+    checksum, size = work.devices.digest(resource, length, whole=whole)
     return {"sha256": checksum, "bytes": size}
 
 
-def zero_old_metadata(work: Work, resource: str, to: int, **start: int) -> Reply:
+def zero_old_metadata(work: Work, resource: str, to: int, slots: Optional[int] = None, **start: int) -> Reply:
     """Zero what was metadata before the volume grew (`from` is a word of Python)."""
     work.own(resource)
-    work.devices.zero_old_metadata(resource, start["from"], to)
+    work.devices.zero_old_metadata(resource, start["from"], to, slots)
     return None
 
 
@@ -148,6 +169,11 @@ OPERATIONS: Dict[str, Operation] = {
     "flush": offer(flush, resource=a.resource),
     "read": offer(read, resource=a.resource, offset=a.number, length=a.raw_length),
     "format": offer(format, resource=a.resource, filesystem=a.filesystem),
-    "digest": offer(digest, resource=a.resource, length_=a.number),
-    "zero_old_metadata": offer(zero_old_metadata, resource=a.resource, from__=a.number, to=a.number),
+    "read_volume": offer(read_volume, resource=a.resource, offset=a.number, length=a.raw_length),
+    "note_copy": offer(note_copy, resource=a.resource, host=a.host, current=a.flag),
+    "describe_lock": offer(describe_lock, resource=a.resource, text=a.text),
+    "digest": offer(digest, resource=a.resource, length_=a.number, whole_=a.flag),
+    "zero_old_metadata": offer(
+        zero_old_metadata, resource=a.resource, from__=a.number, to=a.number, slots_=a.number
+    ),
 }

@@ -31,6 +31,7 @@ class Work:
         """Have the exclusive lock of a resource. Raises Busy, GivenUp."""
         if not self.host.locks.held(name):
             self.host.locks.acquire([name], self.host.config.lock_timeout, self.action)
+            self.host.journal.outdate_copies(name)
         self.refuse_given_up(name)
 
     def share(self, name: str) -> None:

@@ -57,7 +57,7 @@ class ZfsPool:
         return self.snapshots.needed_by(name)
 
     def space(self, *, fresh: bool = True) -> Space:
-        """Of the whole zpool, since datasets share it."""
+        """Of the whole zpool, since datasets share it; of the dataset alone, if its quota leaves less."""
         if fresh or self._space is None:
             used, free = zfs.parse_space(self._ask(zfs.pool_space(self.spec.name), str(self.spec)))
             self._space = Space(used + free, used, free, 100.0 * used / max(1, used + free))

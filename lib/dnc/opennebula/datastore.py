@@ -8,7 +8,7 @@ import enum
 from typing import Dict, NamedTuple, Optional, Tuple, Union
 
 from ..errors import BadConfig, BadInput
-from ..grammar import PoolSpec, parse_host, parse_id, parse_path, parse_pool
+from ..grammar import PoolSpec, parse_host, parse_id, parse_path, parse_pool, parse_replicas
 from .vm import VmDocument, parse_vm
 from .xml import Element, attributes, parse_document, require_text, text_of
 
@@ -40,6 +40,7 @@ class Image(NamedTuple):
     format: str
     filesystem: str
     checksums: Dict[str, str]
+    replicas_text: str = ""
 
 
 class Datastore(NamedTuple):
@@ -60,6 +61,22 @@ class DatastoreMessage(NamedTuple):
     image: Optional[Image]
     datastore: Datastore
     extra: Dict[str, str]
+
+    def replicas(self, default: int) -> int:
+        """Replicas of the image, or of what lies in the datastore: the image's own word, the datastore's, `default`.
+
+        Read where it counts only: a wrong value must not stop the image's removal. Raises BadConfig.
+        """
+        whole = _replicas(self.datastore.attributes.get("DNC_REPLICAS", ""), f"datastore {self.datastore.id}")
+        return self.image_replicas or whole or default
+
+    @property
+    def image_replicas(self) -> Optional[int]:
+        """What the image itself says. Raises BadConfig."""
+        image = self.image
+        if image is None:
+            return None
+        return _replicas(image.replicas_text, f"image {image.id}" if image.id >= 0 else "the image")
 
     def require_image(self) -> Image:
         """The image. Raises BadInput when the message has none."""
@@ -112,6 +129,7 @@ def _image(element: Element) -> Image:
         format=text_of(element, "FORMAT").strip(),
         filesystem=text_of(element, "FS").strip(),
         checksums={key.lower(): template[key].strip().lower() for key in CHECKSUMS if template.get(key)},
+        replicas_text=template.get("DNC_REPLICAS", ""),
     )
 
 
@@ -146,3 +164,10 @@ def _pool(values: Dict[str, str], place: str) -> Optional[PoolSpec]:
         return parse_pool(text)
     except BadInput as error:
         raise BadConfig(f"{place}: DNC_POOL: {error.what}", hint=error.hint) from None
+
+
+def _replicas(text: str, place: str) -> Optional[int]:
+    try:
+        return parse_replicas(text.strip()) if text.strip() else None
+    except BadInput as error:
+        raise BadConfig(f"DNC_REPLICAS of {place}: {error.what}", hint="correct its template") from None

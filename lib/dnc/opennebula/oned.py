@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import List, Tuple, Union
+from typing import TYPE_CHECKING, Iterable, List, Mapping, Tuple, Union
 
-from ..errors import BadConfig, OnedError, Unreachable
+from ..errors import BadConfig, DncError, OnedError, Unreachable
 from .vm import VmDocument, parse_vm
 from .xml import SIZE_LIMIT, all_text, parse_document
+
+if TYPE_CHECKING:
+    from ..farm.finding import HostRecord, Register
+    from ..log import Log
+    from .driver import Call
 
 DEFAULT_ENDPOINT = "http://localhost:2633/RPC2"
 TIMEOUT = 30.0  # seconds; oned answers one.vm.info in milliseconds
@@ -16,6 +21,42 @@ TIMEOUT = 30.0  # seconds; oned answers one.vm.info in milliseconds
 def vm_info(vm: int) -> VmDocument:
     """one.vm.info: the document of a VM. Raises Unreachable, OnedError, BadInput, BadConfig."""
     return parse_vm(ask("one.vm.info", vm, False))
+
+
+def require_hosts(call: Call, vm: VmDocument, disk: int, hosts: Iterable[str]) -> None:
+    """Have the scheduler look where the disk's replicas are; no hosts: the disk is gone. One question, if it changes.
+
+    What does not work is told and stops nothing: the disk is there, and a wrong host is refused when it is chosen.
+    """
+    from . import requirements
+
+    if vm.ending:
+        return
+    before = vm.user_template.get(requirements.ATTRIBUTE, "")
+    present = [one.id for one in vm.disks]
+    after = requirements.changed(before, present, disk, hosts, call.config.hosts)
+    if after is None or call.runner.dry_run:
+        return
+    try:
+        ask("one.vm.update", vm.id, requirements.template(after), 1)
+    except DncError as error:
+        call.log.warn(f"{error.line()}{requirements.ATTRIBUTE} of VM {vm.id} stays as it was")
+        return
+    call.log.info(f"{requirements.ATTRIBUTE} of VM {vm.id}: {after or 'nothing any more'}")
+
+
+def host_register(log: Log) -> Register:
+    """one.hostpool.info when it is called for: every host's state, and what it publishes about its pools.
+
+    Raises Unreachable, OnedError, BadInput, BadConfig.
+    """
+
+    def register() -> Mapping[str, HostRecord]:
+        from .hosts import parse_host_pool  # what only a choice among hosts has to pay
+
+        return parse_host_pool(ask("one.hostpool.info"), log)
+
+    return register
 
 
 def ask(method: str, *parameters: Union[int, str, bool]) -> str:

@@ -13,6 +13,7 @@ from ..grammar import (
     parse_id,
     parse_image_source,
     parse_pool,
+    parse_replicas,
     parse_size_mib,
     volatile_name,
 )
@@ -124,6 +125,24 @@ class VmDocument(NamedTuple):
                 return disk
         raise BadInput(f"VM {self.id} has no disk {number}")
 
+    def replicas(self, disk: Disk) -> Tuple[Optional[int], bool]:
+        """(replicas that the disk is to have, whether the VM itself says so); None: nobody says.
+
+        DNC_REPLICAS of the VM goes before that of the disk, which may be its datastore's by INHERIT_DATASTORE_ATTR.
+        Read where a disk is made only: a wrong value must not stop a VM's removal. Raises BadInput.
+        """
+        for own, values, what in (
+            (True, self.user_template, f"VM {self.id}"), (True, self.template, f"VM {self.id}"),
+            (False, disk.attributes, f"disk {disk.id} of VM {self.id}"),
+        ):
+            text = values.get("DNC_REPLICAS", "").strip()
+            if text:
+                try:
+                    return parse_replicas(text), own
+                except BadInput as error:
+                    raise BadInput(f"DNC_REPLICAS of {what}: {error.what}", hint="correct the template") from None
+        return None, False
+
     @property
     def managed_disks(self) -> Tuple[Disk, ...]:
         """The disks that dnc keeps, in DISK_ID order."""
@@ -144,6 +163,11 @@ class VmDocument(NamedTuple):
         """DISK_ID of the context CD-ROM, if there is one."""
         number = self.context.get("DISK_ID", "")
         return parse_id(number, "DISK_ID") if number else None
+
+    @property
+    def ending(self) -> bool:
+        """Whether the VM goes for good; one that is being made anew is removed, but does not end."""
+        return self.being_removed and self.lcm_state != LcmState.CLEANUP_RESUBMIT
 
     @property
     def being_removed(self) -> bool:

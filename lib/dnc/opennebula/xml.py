@@ -65,6 +65,11 @@ def require_text(element: Element, path: str, what: str) -> str:
     return text
 
 
+def cdata(text: str) -> str:
+    """Text as it stands in a document that we write."""
+    return f"<![CDATA[{text.replace(']]>', ']]]]><![CDATA[>')}]]>"
+
+
 def all_text(element: Optional[Element]) -> str:
     """Every text in and below an element, in order."""
     return "" if element is None else "".join(str(text) for text in element.itertext())

@@ -6,7 +6,7 @@ from ..farm import disks
 from ..farm.sessions import Sessions
 from ..grammar import MIB, clone_name, parse_id
 from ..opennebula.driver import Call
-from ..opennebula.oned import vm_info
+from ..opennebula.oned import require_hosts, vm_info
 from ..opennebula.paths import parse_disk_path
 from ..opennebula.vm import Disk
 from .source import parse_block_source
@@ -19,12 +19,16 @@ def run(call: Call) -> None:
     image = parse_block_source(call.arg("source"))
     place = parse_disk_path(call.arg("destination"))
     vm = parse_id(call.arg("vm"), "VM id")
-    disk = vm_info(vm).disk(place.disk)
+    document = vm_info(vm)
+    disk = document.disk(place.disk)
+    wish = disks.Wish(*document.replicas(disk))
     name = clone_name(image, vm, place.disk)
     with Sessions(call) as farm:
-        disks.ensure_clone(farm, image, name, vm, data_bytes(disk), place.host)
+        spec = disks.ensure_clone(farm, image, name, vm, data_bytes(disk), place.host, wish)
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()
+        hosts = farm.ssh_names(spec)
+    require_hosts(call, document, place.disk, hosts)
     call.log.info(f"{name} on {place.host} as {place.path}")
 
 

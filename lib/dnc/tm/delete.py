@@ -15,7 +15,7 @@ from ..farm.sessions import Sessions
 from ..farm.survey import locate, look_again, survey
 from ..grammar import PoolSpec, ResourceName, parse_id
 from ..opennebula.driver import Call
-from ..opennebula.oned import vm_info
+from ..opennebula.oned import require_hosts, vm_info
 from ..opennebula.paths import DiskPath, RemotePath, is_disk_path, parse_disk_path, parse_remote_path
 from ..opennebula.vm import Disk, DiskKind, VmDocument
 from .hosts import frontend_directory, is_frontend, storage_host
@@ -47,6 +47,7 @@ def _delete_disk(call: Call, place: DiskPath, vm: VmDocument) -> None:
             Removal(farm, disk.resource(vm.id), _pools(call, disk), domain).run(host, place.path)
         if farm.sessions:
             farm.commit()
+    require_hosts(call, vm, place.disk, ())
 
 
 def _pools(call: Call, disk: Disk) -> List[PoolSpec]:

@@ -10,7 +10,7 @@ from ..farm import disks
 from ..farm.sessions import Sessions
 from ..grammar import clone_name, parse_id
 from ..opennebula.driver import Call
-from ..opennebula.oned import vm_info
+from ..opennebula.oned import require_hosts, vm_info
 from ..opennebula.paths import parse_disk_path
 from ..opennebula.vm import DiskKind
 from .source import parse_block_source
@@ -23,14 +23,18 @@ def run(call: Call) -> None:
     image = parse_block_source(call.arg("source"))
     place = parse_disk_path(call.arg("destination"))
     vm = parse_id(call.arg("vm"), "VM id")
-    disk = vm_info(vm).disk(place.disk)
+    document = vm_info(vm)
+    disk = document.disk(place.disk)
     with Sessions(call) as farm:
         if disk.kind is DiskKind.PERSISTENT:
             name = image
-            disks.ensure_persistent(farm, image, vm, place.host)
+            spec = disks.ensure_persistent(farm, image, vm, place.host)
         else:
             name = clone_name(image, vm, place.disk)
-            disks.ensure_clone(farm, image, name, vm, 0, place.host)
+            wish = disks.Wish(*document.replicas(disk))
+            spec = disks.ensure_clone(farm, image, name, vm, 0, place.host, wish)
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()
+        hosts = farm.ssh_names(spec)
+    require_hosts(call, document, place.disk, hosts)
     call.log.info(f"{name} on {place.host} as {place.path}")

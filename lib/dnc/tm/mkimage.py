@@ -9,7 +9,7 @@ from ..farm import disks, making
 from ..farm.sessions import Sessions
 from ..grammar import MIB, parse_id, parse_size_mib, shown, volatile_name
 from ..opennebula.driver import Call
-from ..opennebula.oned import vm_info
+from ..opennebula.oned import host_register, require_hosts, vm_info
 from ..opennebula.paths import DiskPath, parse_disk_path
 
 ARGUMENTS = ("size", "format", "destination", "vm", "datastore")
@@ -30,16 +30,20 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
     siblings = [one.resource(vm) for one in document.managed_disks if one.id != disk.id]
     filesystem = "swap" if swap else _filesystem(disk.attributes.get("FS", ""))
     name = volatile_name(vm, place.disk)
+    replicas = document.replicas(disk)[0] or call.config.replicas
     with Sessions(call) as farm:
         spec, finished = disks.make_volatile(
-            farm, name, vm, size_mib * MIB, place.host, siblings, disk.pool or call.config.pool
+            farm, name, vm, size_mib * MIB, place.host, siblings, disk.pool or call.config.pool, replicas,
+            host_register(call.log),
         )
         if not finished:
             if filesystem is not None:
                 making.format_disk(farm, place.host, spec, filesystem)
-            making.finish(farm, [farm.ssh_name(member) for member in spec.hosts()], spec)
+            making.finish(farm, farm.ssh_names(spec), spec)
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()
+        hosts = farm.ssh_names(spec)
+    require_hosts(call, document, place.disk, hosts)
     call.log.info(f"{name} of {size_mib} MiB on {place.host} as {place.path}")
 
 

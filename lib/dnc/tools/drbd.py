@@ -1,7 +1,4 @@
-"""DRBD: the records that 8.4 and 9 share, the resource file, the size of metadata.
-
-What differs is a Dialect: drbd84, drbd9, or single for a resource without DRBD.
-"""
+"""DRBD: the records that 8.4 and 9 share, the resource file, the size of metadata; what differs is a Dialect."""
 
 from __future__ import annotations
 
@@ -71,6 +68,7 @@ class ResourceSpec(NamedTuple):
     pool: str
     data_bytes: int
     slots: int
+    image_hosts: Tuple[str, ...] = ()
 
     @property
     def replicated(self) -> bool:
@@ -81,6 +79,11 @@ class ResourceSpec(NamedTuple):
     def reverting(self) -> bool:
         """Whether a revert to a snapshot was begun and not finished."""
         return self.state == "making" and (self.proof or "").startswith(REVERT)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is a copy of an image with its replicas on `image_hosts`, metadata included (farm/copies)."""
+        return self.state in ("copying", "copy")
 
     def member(self, host: str) -> Member:
         """The member on `host`. Raises NotFound."""
@@ -311,6 +314,7 @@ def file_text(spec: ResourceSpec, dialect: Dialect) -> str:
         "state": spec.state, "kind": spec.kind, "vm": spec.vm, "origin": spec.origin, "proof": spec.proof,
         "pool": spec.pool, "data_bytes": spec.data_bytes, "slots": spec.slots,
         "members": [list(member) for member in spec.members], "minor": spec.minor, "port": spec.port,
+        **({"image_hosts": spec.image_hosts} if spec.is_copy else {}),
     }
     return f"{HEADER}{json.dumps(header, sort_keys=True)}\n{dialect.render(spec)}"
 
@@ -375,13 +379,14 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
         name=str(parse_resource(_text(record, "name", r".+"))),
         minor=_number(record, "minor", 0, (1 << 20) - 1) if replicated else None,
         port=_number(record, "port", 1, 65535) if replicated else None,
-        secret=secret, members=members, state=_text(record, "state", "making|ready"),
+        secret=secret, members=members, state=_text(record, "state", "making|ready|copying|copy"),
         kind=_text(record, "kind", "image|clone|volatile"),
         vm=_optional(record, "vm", lambda: _number(record, "vm", 0, 1 << 32)),
         origin=_optional(record, "origin", lambda: str(parse_resource(_text(record, "origin", r".+")))),
         proof=_optional(record, "proof", lambda: _text(record, "proof", r"[A-Za-z0-9:._-]{1,120}")),
         pool=str(parse_pool(_text(record, "pool", r".+"))),
         data_bytes=_number(record, "data_bytes", 1, 1 << 60), slots=_number(record, "slots", 0, 31),
+        image_hosts=tuple(parse_host(str(host)) for host in record.get("image_hosts") or ()),
     )
 
 

@@ -119,8 +119,8 @@ def tree(dataset: str) -> Tuple[str, ...]:
 
 
 def pool_space(dataset: str) -> Tuple[str, ...]:
-    """Used and available bytes of the zpool that holds `dataset`."""
-    return ("zfs", "list", "-Hp", "-o", "used,available", dataset.split("/", 1)[0])
+    """Used and available bytes of the zpool that holds `dataset`, and of the dataset itself."""
+    return ("zfs", "list", "-Hp", "-o", "used,available", *dict.fromkeys((dataset.split("/", 1)[0], dataset)))
 
 
 def read_tags(dataset: str) -> Tuple[str, ...]:
@@ -154,9 +154,10 @@ def parse_tree(text: str) -> Tuple[Dict[str, Zvol], List[Snapshot]]:
 
 
 def parse_space(text: str) -> Tuple[int, int]:
-    """`pool_space`: (used, available) bytes."""
-    used, available = text.split()
-    return int(used), int(available)
+    """`pool_space`: (used, available) bytes of the pool, or of the dataset where a quota leaves it less."""
+    lines = [tuple(int(word) for word in line.split()) for line in text.splitlines()]
+    used, available = min(lines, key=lambda line: line[1])
+    return used, available
 
 
 def parse_tags(text: str) -> Dict[str, str]:
