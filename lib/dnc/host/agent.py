@@ -144,6 +144,10 @@ class Agent:
         runner = Runner(self._log, dry_run=dry_run)
         host = Host(runner, settings, self._log, paths=self._paths, patience=Patience(alive=self._alive))
         host.ensure_state_directories()
+        if host.journal.frozen_domains():
+            from .freezing import wake_forgotten
+
+            wake_forgotten(host)
         self._work = Work(host, Undo(self._log), float(started), action)
         try:
             address: Optional[str] = host.address

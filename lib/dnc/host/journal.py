@@ -1,4 +1,4 @@
-"""Notes that must outlive an action: disks given up, two primaries allowed, removals to finish on other hosts."""
+"""Notes that must outlive an action: disks given up, two primaries allowed, growth and removals to be finished."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from .files import Files
 GIVEN_UP = "given-up"
 INTENTS = "intents"
 UNFINISHED = "unfinished"
+GROWING = "growing"
+FROZEN = "frozen-"
 # Far longer than any action runs; older marks stop nobody any more.
 _MARK_AGE_S = 7 * 86400.0
 # OpenNebula monitors datastores every five minutes.
@@ -65,6 +67,28 @@ class Journal:
     def clear_intent(self, name: str) -> None:
         """Two primaries are forbidden again."""
         self._files.remove(self._path(INTENTS, name))
+
+    def note_growth(self, name: str, old_bytes: int, cleaned: bool) -> None:
+        """A disk is growing from volumes of `old_bytes`; cleaned: what was metadata there is harmless already."""
+        record = {"old_bytes": old_bytes, "cleaned": cleaned, "since": time.time()}
+        self._files.write_record(self._path(GROWING, name), record)
+
+    def growth(self, name: str) -> Optional[Dict[str, Any]]:
+        """{old_bytes, cleaned, since} of a growth that is not finished."""
+        return self._files.read_record(self._path(GROWING, name))
+
+    def clear_growth(self, name: str) -> None:
+        """The growth is finished, or the disk is gone."""
+        self._files.remove(self._path(GROWING, name))
+
+    def frozen_path(self, domain: str) -> str:
+        """The note of a guest that is held still; locked as long as somebody means to wake it."""
+        return f"{self._state}/{FROZEN}{domain}"
+
+    def frozen_domains(self) -> List[str]:
+        """Guests that are held still, or were when somebody was killed."""
+        names = os.listdir(self._state) if os.path.isdir(self._state) else []
+        return [name[len(FROZEN):] for name in sorted(names) if name.startswith(FROZEN)]
 
     def note_fill(self, pool: str, percent: float) -> None:
         """How full a pool was when monitoring looked."""

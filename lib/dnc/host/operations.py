@@ -34,6 +34,12 @@ if the session does not hold it yet.
   ensure_volume_size {pool, name: R, bytes} -> {bytes}           * grows, never shrinks
   remove_volume {pool, name: R} -> {removed: bool}               * Busy names the clones that need it; absent is success
 
+  grow_volume {resource, bytes} -> {bytes, old_bytes}            * of a disk that holds data; a note of it is left.
+        old_bytes: the size before, also when an earlier run has grown it already. NoSpace
+  resize {resource, data_bytes, start, end, domain?} -> {bytes, frozen_s}       * on the Primary, once all have grown:
+        drbdadm resize, no resync; [start, end), from the smallest old data_end to the largest old size of a volume,
+        becomes zeros through the device while `domain` is paused. Unsafe: not in sync, or it did not grow
+  finish_growth {resource, data_bytes} -> {}       * sizes compared, the file says the new one, the note is gone
   write_resource {spec: SPEC} -> {}                * whole file, atomic; Conflict if another has its minor or port
   mark_ready {resource, proof?} -> {}              * state "ready", proof recorded
   generation {resource} -> {current, bitmap, consistent, uptodate, primary, connected, full_sync, peer_outdated,
@@ -87,11 +93,12 @@ from typing import Any, Dict, Mapping, Tuple
 
 from ..errors import BadInput
 from ..grammar import shown
-from . import arguments, file_operations, resource_operations, volume_operations
+from . import arguments, file_operations, growth, resource_operations, volume_operations
 from .work import Operation, Reply, Work
 
 OPERATIONS: Dict[str, Operation] = {
     **volume_operations.OPERATIONS, **resource_operations.OPERATIONS, **file_operations.OPERATIONS,
+    **growth.OPERATIONS,
 }
 
 

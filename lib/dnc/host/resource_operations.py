@@ -180,6 +180,7 @@ def remove_resource(work: Work, resource: str) -> Reply:
         work.undo.push(f"file of {resource} is removed", partial(_restore, work, spec))
     host.minors.release(resource)
     host.journal.clear_intent(resource)
+    host.journal.clear_growth(resource)
     return None
 
 

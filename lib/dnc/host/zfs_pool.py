@@ -111,6 +111,7 @@ class ZfsPool:
         volume = existing(self, name)
         if volume.bytes >= size:
             return volume
+        refuse_when_full(self, self._around, clone=False)
         self._change(zfs.set_size(self._dataset(name), size), name)
         return volume._replace(bytes=size)
 

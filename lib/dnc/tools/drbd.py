@@ -252,6 +252,11 @@ def secondary(name: str) -> Tuple[str, ...]:
     return ("drbdadm", "secondary", name)
 
 
+def resize(name: str) -> Tuple[str, ...]:
+    """Take over grown volumes without a resync of the new space, which reads as zeros everywhere (g-resize)."""
+    return ("drbdadm", "resize", "--assume-clean", name)
+
+
 def new_current_uuid(name: str) -> Tuple[str, ...]:
     """Declare all members equal; legal on just created metadata only. The /0 is needed."""
     return ("drbdadm", "new-current-uuid", "--clear-bitmap", f"{name}/0")

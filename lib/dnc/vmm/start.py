@@ -39,6 +39,10 @@ class Vm(NamedTuple):
 def open_vm(call: Call, document: VmDocument, directory: str) -> Vm:
     """The VM on this host; `directory` as it came in argv. Raises BadInput."""
     host = Host(call.runner, call.config, call.log)
+    if host.journal.frozen_domains():
+        from ..host.freezing import wake_forgotten
+
+        wake_forgotten(host)
     return Vm(host, document, parse_path(directory), VmDisks(host, document, call.started))
 
 
