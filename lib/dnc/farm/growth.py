@@ -84,7 +84,28 @@ def _resize(
     if at_rest:
         farm.call(primary, "promote", resource=name)
     answer = farm.call(primary, "resize", resource=name, data_bytes=data_bytes, domain=domain, **area)
+    if not answer.get("clean", True):
+        making.await_ready(farm, located.hosts, located.spec)
+        stale = _differing(farm, located, primary, area)
+        answer = farm.call(primary, "zero_stale", resource=name, blocks=stale, domain=domain)
     if at_rest:
         farm.call(primary, "demote", resource=name)
     if answer.get("frozen_s"):
         farm.log.info(f"{name}: {domain} stood still for {answer['frozen_s']:.2f} s")
+
+
+def _differing(farm: Sessions, located: Located, primary: str, area: Answer) -> Dict[str, str]:
+    """Blocks of an area that differ between members: offset -> what the Primary has there.
+
+    Two looks: a block that a guest is just writing may differ in one, and has changed by the other.
+    """
+    looks = [farm.all("block_digests", located.hosts, resource=located.name.text, **area) for _ in range(2)]
+    if looks[0] != looks[1]:
+        farm.log.info(f"{located.name}: the guest writes where it has grown already")
+    offsets = range(int(area["start"]), int(area["end"]), 4096)
+    found = {}
+    for number, offset in enumerate(offsets):
+        one, other = ({host: look[host]["blocks"][number] for host in located.hosts} for look in looks)
+        if one == other and len(set(one.values())) > 1:
+            found[str(offset)] = one[primary]
+    return found

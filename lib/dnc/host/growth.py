@@ -1,7 +1,7 @@
 """Growing disks that hold data (NOTES-drbd9, g): volumes first, then DRBD, then zeros where its metadata was.
 
 DRBD's metadata lies at the end of the volume and moves there when DRBD grows. What it leaves behind becomes data and
-differs between the members: it is overwritten through the device of the one Primary, while no guest can write.
+differs between the members: it is zeroed through the device of the one Primary, while no guest can write.
 `drbdadm resize` is run only where every member has the room: run too early it reports success, does nothing, and
 notes a size that keeps the next `up` from finding the metadata (g-resize). Volumes that have grown alone do no harm:
 DRBD finds its metadata at the old place and moves it.
@@ -12,7 +12,9 @@ Until a growth is finished a note on each member tells how far it came, so that 
 from __future__ import annotations
 
 import os
-from typing import Dict, Optional
+import zlib
+from contextlib import contextmanager
+from typing import Dict, Iterator, Optional
 
 from ..errors import DncError, TimedOut, Unsafe
 from ..tools.drbd import ResourceSpec, Role
@@ -25,6 +27,7 @@ from .work import Operation, Reply, Work, offer
 
 _GROW_TIMEOUT_S = 60.0
 _PIECE = 1 << 20
+_BLOCK = 4096
 
 
 def grow_volume(work: Work, resource: str, bytes: int) -> Reply:
@@ -48,21 +51,53 @@ def grow_volume(work: Work, resource: str, bytes: int) -> Reply:
 
 
 def resize(work: Work, resource: str, data_bytes: int, start: int, end: int, domain: str = "") -> Reply:
-    """Have DRBD take the grown volumes, on the Primary; [start, end) held metadata on one member or another."""
+    """Have DRBD take the grown volumes, on the Primary; [start, end) held metadata on one member or another.
+
+    clean is False where DRBD had grown before we came: by a run that was killed, or by itself when it connected. A
+    guest may have written there since, so nothing is zeroed unseen (`zero_stale`).
+    """
     work.own(resource)
     host = work.host
     spec, note = host.resource_files.get(resource), host.journal.growth(resource)
     _must_be_fit(host, spec)
     if note is None or note["cleaned"]:
         _take_up(host, spec, data_bytes)
-        return {"frozen_s": 0.0}
-    with frozen(host, domain) as freeze:
-        before = host.resources.kernel_bytes(spec) or 0
+        return {"clean": True, "frozen_s": 0.0}
+    if (host.resources.kernel_bytes(spec) or 0) > start:
         _take_up(host, spec, data_bytes)
-        # Larger before we came: by a run that was killed, or by DRBD itself when it connected. A guest may have
-        # written there since, so the data stay; written once more they are the same on every member.
-        _overwrite(host, spec, min(start, before), end, zeros=before <= start)
+        return {"clean": False, "frozen_s": 0.0}
+    with frozen(host, domain) as freeze:
+        before = host.resources.kernel_bytes(spec) or start
+        _take_up(host, spec, data_bytes)
+        _zero(host, spec, before, end)
         host.journal.note_growth(resource, int(note["old_bytes"]), True)
+    return {"clean": True, "frozen_s": round(freeze.seconds, 3)}
+
+
+def block_digests(work: Work, resource: str, start: int, end: int) -> Reply:
+    """What this member's own volume holds, block by block, for a comparison between members."""
+    spec = work.host.resource_files.get(resource)
+    with _opened(existing(work.host.pool_of(spec), resource).device, os.O_RDONLY) as descriptor:
+        return {"blocks": [_digest(descriptor, offset) for offset in range(start, end, _BLOCK)]}
+
+
+def zero_stale(work: Work, resource: str, blocks: Dict[str, str], domain: str = "") -> Reply:
+    """Zero blocks, through the device of the Primary, that hold what they held when the members were compared.
+
+    What differs between members was never written by a guest: DRBD would have made it the same everywhere.
+    """
+    work.own(resource)
+    host = work.host
+    spec, note = host.resource_files.get(resource), host.journal.growth(resource)
+    _must_be_fit(host, spec)
+    with frozen(host, domain) as freeze:
+        with _opened(existing(host.pool_of(spec), resource).device, os.O_RDONLY) as descriptor:
+            stale = [int(offset) for offset, seen in blocks.items() if _digest(descriptor, int(offset)) == seen]
+        for offset in stale:
+            _zero(host, spec, offset, offset + _BLOCK)
+        if note is not None:
+            host.journal.note_growth(resource, int(note["old_bytes"]), True)
+    host.log.info(f"{resource}: {len(stale)} of {len(blocks)} blocks of old metadata zeroed")
     return {"frozen_s": round(freeze.seconds, 3)}
 
 
@@ -97,26 +132,34 @@ def _take_up(host: Host, spec: ResourceSpec, data_bytes: int) -> None:
         ) from None
 
 
-def _overwrite(host: Host, spec: ResourceSpec, start: int, end: int, *, zeros: bool) -> None:
-    """Make [start, end) the same on every member, through the device: zeros, or what the Primary has there."""
+def _zero(host: Host, spec: ResourceSpec, start: int, end: int) -> None:
+    """Make [start, end) zeros on every member, through the device."""
     end = min(end, host.resources.kernel_bytes(spec) or end)
-    if end <= start or host.files.would(f"overwrite bytes {start}-{end} of {spec.name}"):
+    if end <= start or host.files.would(f"zero bytes {start}-{end} of {spec.name}"):
         return
-    path = host.resources.ensure_device(spec)
+    with _opened(host.resources.ensure_device(spec), os.O_RDWR) as descriptor:
+        while start < end:
+            start += os.pwrite(descriptor, bytes(min(_PIECE, end - start)), start)
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    """A device whose page cache holds nothing: guests and DRBD write below it."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, flags | os.O_CLOEXEC)
         try:
-            # A guest writes below this page cache: what is in it may be old.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            while start < end:
-                length = min(_PIECE, end - start)
-                start += os.pwrite(descriptor, bytes(length) if zeros else os.pread(descriptor, length, start), start)
-            os.fsync(descriptor)
+            yield descriptor
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise explain(error, path) from None
+
+
+def _digest(descriptor: int, offset: int) -> str:
+    return f"{zlib.crc32(data := os.pread(descriptor, _BLOCK, offset)):08x}{zlib.adler32(data):08x}"
 
 
 def finish_growth(work: Work, resource: str, data_bytes: int) -> Reply:
@@ -136,5 +179,7 @@ def finish_growth(work: Work, resource: str, data_bytes: int) -> Reply:
 OPERATIONS: Dict[str, Operation] = {
     "grow_volume": offer(grow_volume, resource=a.resource, bytes=a.number),
     "resize": offer(resize, resource=a.resource, data_bytes=a.number, start=a.number, end=a.number, domain_=a.text),
+    "block_digests": offer(block_digests, resource=a.resource, start=a.number, end=a.number),
+    "zero_stale": offer(zero_stale, resource=a.resource, blocks=a.record, domain_=a.text),
     "finish_growth": offer(finish_growth, resource=a.resource, data_bytes=a.number),
 }

@@ -36,9 +36,12 @@ if the session does not hold it yet.
 
   grow_volume {resource, bytes} -> {bytes, old_bytes}            * of a disk that holds data; a note of it is left.
         old_bytes: the size before, also when an earlier run has grown it already. NoSpace
-  resize {resource, data_bytes, start, end, domain?} -> {bytes, frozen_s}       * on the Primary, once all have grown:
+  resize {resource, data_bytes, start, end, domain?} -> {clean, frozen_s}       * on the Primary, once all have grown:
         drbdadm resize, no resync; [start, end), from the smallest old data_end to the largest old size of a volume,
-        becomes zeros through the device while `domain` is paused. Unsafe: not in sync, or it did not grow
+        becomes zeros through the device while `domain` is paused. Unsafe: not in sync, or it did not grow.
+        clean false: it had grown before, so the members have to be compared, and stale blocks zeroed:
+  block_digests {resource, start, end} -> {blocks: [text a 4 KiB]}               of this member's own volume
+  zero_stale {resource, blocks: {offset: text}, domain?} -> {frozen_s}          * those that still hold the same
   finish_growth {resource, data_bytes} -> {}       * sizes compared, the file says the new one, the note is gone
   write_resource {spec: SPEC} -> {}                * whole file, atomic; Conflict if another has its minor or port
   mark_ready {resource, proof?} -> {}              * state "ready", proof recorded
@@ -66,9 +69,10 @@ if the session does not hold it yet.
 
   ensure_directory {path}  remove_directory {path} (with contents)  ensure_link {path, resource}  remove_link {path}
         -> {}
-  list_files {path} -> {files: {name: bytes}, links: {name: target}}        absent directory = empty
+  list_files {path} -> {files: {name: bytes}, links: {name: target}, exists}    absent directory = empty
   read_file {path, offset?, length?} -> {length, size} + raw bytes
   write_file {path, offset?, length, mode?, last?} + raw bytes -> {}        last (default true) puts it in place
+  rename_file {path, to} -> {renamed: bool}        within this host; false = `to` is on another file system
   remove_file {path} -> {}
 
   give_up {resource, frontend_time} -> {}          needs no lock: actions started before see it and stop
