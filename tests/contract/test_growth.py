@@ -189,7 +189,7 @@ def test_resize_killed_at_every_command(stage: SimStage, backend: str, state: st
 @THOROUGH
 def test_a_guest_that_a_killed_resize_left_paused_is_woken_by_whatever_comes_next(stage: SimStage) -> None:
     vm = stage.bare(stage.import_image("zfs"))
-    stage.farm.crash_at("node1", 1, "after", "agent", "drbdadm resize")
+    stage.farm.crash_at("node1", 1, "after", "agent", "--assume-clean resize")
     assert not stage.cloud.resize_disk(vm, 0, 8).ok
     assert paused(stage) == [f"one-{vm.id}"]
     stage.cloud.migrate(vm, "node2", live=True).checked()

@@ -77,8 +77,8 @@ class HostDirectory:
         """Have a file of another directory of this host without copying it; False where that can't be."""
         if source._host != self._host:
             return False
-        paths = {"path": f"{source._path}/{name}", "to": f"{self._path}/{name}"}
-        return bool(self._farm.call(self._host, "rename_file", **paths)["renamed"])
+        old, new = f"{source._path}/{name}", f"{self._path}/{name}"
+        return bool(self._farm.call(self._host, "rename_file", path=old, to=new)["renamed"])
 
     def ensure(self) -> None:
         """See Directory."""

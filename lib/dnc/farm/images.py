@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import Iterable, Mapping, Optional, Sequence
 
+from ..command import Runner
 from ..errors import Busy, Conflict, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceName
 from ..tools.drbd import ResourceSpec
 from . import making
+from .importer import Progress, Spool, content, send
 from .making import Plan
 from .placement import choose_hosts, farm_hosts
 from .removal import Removal
 from .sessions import Sessions
+from .source import ImageStream
 from .survey import locate, try_survey
 
 
-def place(farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str]) -> Plan:
+def place(
+    farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str],
+    first: Optional[str] = None,
+) -> Plan:
     """Choose the members of a new image among the datastore's hosts: those with the most room in the pool.
 
-    Hosts that do not answer are passed over while enough others do. Raises NoSpace, Unreachable, BadConfig.
+    `first` is one of them in any case, when given. Hosts that do not answer are passed over while enough others do. Raises NoSpace, Unreachable, BadConfig.
     """
     config = farm.config
     hosts = farm_hosts(config.hosts, bridge_list)
@@ -30,7 +36,7 @@ def place(farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, b
     taken = [host for host, answer in answers.items() if _ready(answer.of(name).spec)]
     if taken:
         raise Conflict(f"{name} exists already on {' '.join(taken)}", hint="does another OpenNebula use these hosts?")
-    members = choose_hosts(answers, pool, config.replicas, data_bytes, config.pool_fill_limit)
+    members = choose_hosts(answers, pool, config.replicas, data_bytes, config.pool_fill_limit, first)
     return Plan(name, members, str(pool), data_bytes)
 
 
@@ -43,6 +49,20 @@ def create(farm: Sessions, plan: Plan) -> ResourceSpec:
     farm.lock(plan.hosts, [plan.name.text])
     making.clear_leftovers(farm, plan.hosts, plan.name, plan.pool, keep_ready=True)
     return making.make_empty(farm, plan)
+
+
+def fill(
+    farm: Sessions, plan: Plan, stream: ImageStream, checksums: Mapping[str, str], runner: Runner, place: Spool
+) -> ResourceSpec:
+    """Make the resource and stream an image into it, on one member: DRBD carries it to the others. Then `rest`."""
+    pieces = content(runner, stream, plan.data_bytes, place, hashed=bool(checksums))
+    spec = create(farm, plan)
+    host = plan.hosts[0]
+    farm.call(host, "promote", resource=plan.name.text)
+    send(farm.sessions[host], plan.name.text, pieces, Progress(farm.log, plan.name.text, plan.data_bytes))
+    stream.tap.verify(dict(checksums))
+    farm.call(host, "demote", resource=plan.name.text)
+    return spec
 
 
 def rest(farm: Sessions, plan: Plan, spec: ResourceSpec) -> None:

@@ -141,6 +141,17 @@ def _fill(stream: Reader, size: int) -> bytes:
     return b"".join(parts)
 
 
+def content(runner: Runner, stream: ImageStream, size: int, place: Spool, *, hashed: bool) -> Iterator[Piece]:
+    """What is to be written, at most `size` bytes. A local raw file is read around its holes, unless it is hashed."""
+    if runner.dry_run:
+        return iter(())
+    if stream.qcow2 is not None:
+        return runs_of_file(unpack_qcow2(runner, stream, place))
+    if stream.path is not None and not hashed:
+        return runs_of_file(stream.path)
+    return runs_of_stream(stream.content, size)
+
+
 def content_size(stream: ImageStream) -> int:
     """Bytes of the content; a compressed raw image has to be read through for it. Raises BadInput, Unreachable."""
     if stream.size is not None:

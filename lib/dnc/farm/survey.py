@@ -37,6 +37,7 @@ class Found(NamedTuple):
     given_up: Optional[Mapping[str, float]]
     intent: Optional[Mapping[str, Any]]
     unfinished: Optional[Mapping[str, Any]]
+    content: Optional[Mapping[str, Any]] = None
 
     @property
     def anything(self) -> bool:
@@ -116,7 +117,7 @@ def _found(record: Answer) -> Found:
         parse_spec(spec) if spec else None,
         Volume(volume["pool"], volume["name"], volume["bytes"], volume["device"]) if volume else None,
         parse_status(status) if status else None,
-        record.get("given_up"), record.get("intent"), record.get("unfinished"),
+        record.get("given_up"), record.get("intent"), record.get("unfinished"), record.get("content"),
     )
 
 

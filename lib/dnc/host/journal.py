@@ -13,6 +13,7 @@ GIVEN_UP = "given-up"
 INTENTS = "intents"
 UNFINISHED = "unfinished"
 GROWING = "growing"
+IMPORTS = "imports"
 FROZEN = "frozen-"
 # Far longer than any action runs; older marks stop nobody any more.
 _MARK_AGE_S = 7 * 86400.0
@@ -80,6 +81,18 @@ class Journal:
     def clear_growth(self, name: str) -> None:
         """The growth is finished, or the disk is gone."""
         self._files.remove(self._path(GROWING, name))
+
+    def note_content(self, name: str, content: Dict[str, Any]) -> None:
+        """An image volume holds what a file on the frontend held: `content` says which, as it was then."""
+        self._files.write_record(self._path(IMPORTS, name), content)
+
+    def content(self, name: str) -> Optional[Dict[str, Any]]:
+        """What note_content recorded."""
+        return self._files.read_record(self._path(IMPORTS, name))
+
+    def clear_content(self, name: str) -> None:
+        """The image volume is gone."""
+        self._files.remove(self._path(IMPORTS, name))
 
     def frozen_path(self, domain: str) -> str:
         """The note of a guest that is held still; locked as long as somebody means to wake it."""

@@ -19,7 +19,7 @@ if the session does not hold it yet.
   survey {resources: [R]|null, pools: [POOL]?, vm_directory: PATH?}        null = all that have a file here
         -> {resources: {R: {spec: SPEC|null, volume: {pool, name, bytes, device}|null, status: STATUS|null,
                             given_up: {frontend, host}|null, intent: {vm, source, destination, since}|null,
-                            unfinished: {hosts, since}|null}},
+                            unfinished: {hosts, since}|null, content: {path, mtime_ns, size}|null}},
             pools: {POOL: {total, used, free}}, minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
         volume tells what can be seen without a process: null may also mean a volume that is not active
   lock {resources: [R], shared: [R]?, timeout_s?, ignore_given_up?} -> {}    until the session ends; Busy, GivenUp.
@@ -76,6 +76,7 @@ if the session does not hold it yet.
   remove_file {path} -> {}
 
   give_up {resource, frontend_time} -> {}          needs no lock: actions started before see it and stop
+  note_content {resource, content: {path, mtime_ns, size}} -> {}      * the file on the frontend it was made from
   note_unfinished {resource, hosts: [..]} -> {}    clear_unfinished {resource} -> {}
   allow_two_primaries {resource, vm, source, destination} -> {}    intent first; needs Connected, UpToDate on both
   settle {vm, resources: [R], domain, role_here: bool|null}

@@ -257,7 +257,7 @@ class Resources:
     def resize(self, name: str) -> None:
         """Take over volumes that have grown on all members; sizes are the caller's to compare (design rule 12)."""
         spec = self.files.get(name)
-        self._run(drbd.resize(name), spec)
+        self._run(self.dialect(spec).resize(spec), spec)
 
     def _tell(self, name: str, status: ResourceStatus) -> None:
         for peer in status.peers:

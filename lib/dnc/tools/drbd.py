@@ -222,6 +222,10 @@ class Dialect(Protocol):
         """Answer of read_generation."""
         ...
 
+    def resize(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """Take over grown volumes without a resync of the new space, which reads as zeros everywhere."""
+        ...
+
     def two_primaries(self, spec: ResourceSpec, peer: str, allowed: bool) -> Tuple[str, ...]:
         """Allow or forbid two primaries towards `peer`, in the running resource."""
         ...
@@ -250,11 +254,6 @@ def primary(name: str) -> Tuple[str, ...]:
 def secondary(name: str) -> Tuple[str, ...]:
     """Demote."""
     return ("drbdadm", "secondary", name)
-
-
-def resize(name: str) -> Tuple[str, ...]:
-    """Take over grown volumes without a resync of the new space, which reads as zeros everywhere (g-resize)."""
-    return ("drbdadm", "resize", "--assume-clean", name)
 
 
 def new_current_uuid(name: str) -> Tuple[str, ...]:
