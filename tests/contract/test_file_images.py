@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,25 @@ pytestmark = pytest.mark.sim
 SIZE = 2 * MIB
 
 
-def register(stage: SimStage, path: Path, backend: str, **more: str) -> Image:
+def register(stage: SimStage, path: Path, backend: str, **more: object) -> Image:
     """An image as DS_MAD=fs leaves it: its SOURCE is the file, its datastore says TM_MAD=dnc."""
     name = stage.new_name("files")
     store = stage.cloud.create_datastore(name, type="IMAGE", template={"DS_MAD": "fs", "DNC_POOL": POOLS[backend]})
-    return stage.cloud.create_image(stage.new_name("file"), source=str(path), datastore=store, size_mb=2, **more)
+    image = stage.cloud.create_image(stage.new_name("file"), source=str(path), datastore=store, size_mb=2, **more)
+    USED.append(image.id)
+    return image
+
+
+USED: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def files_are_not_ours(stage: SimStage) -> Iterator[None]:
+    """OpenNebula's own driver removes the files: nobody asks dnc, neither does the end of a test."""
+    yield
+    for number in USED:
+        stage.cloud.images.pop(number, None)
+    USED.clear()
 
 
 @pytest.fixture

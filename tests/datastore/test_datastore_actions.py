@@ -162,7 +162,7 @@ def test_monitor_counts_pairs(act, hosts):
 
 
 def test_unsupported_actions_say_so(act):
-    for action in ("snap_delete", "snap_revert", "snap_flatten", "export"):
+    for action in ("snap_delete", "snap_revert", "snap_flatten"):
         with pytest.raises(DncError, match=f"{action} is not supported by dnc yet"):
             act(action, message())
 

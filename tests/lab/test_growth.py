@@ -6,6 +6,7 @@ import re
 
 import pytest
 from looks import MIB, began_resync, equal_replicas, no_two_primaries
+
 from stage import GUEST
 
 pytestmark = pytest.mark.lablong

@@ -50,7 +50,7 @@ def test_clone_reads_a_larger_size_from_the_document(act, hosts):
 
 @pytest.mark.parametrize("source", ["frontend:/var/lib/one/datastores/1/abc", "/var/lib/one/datastores/1/abc"])
 def test_clone_of_a_file_says_what_to_do(act, source):
-    with pytest.raises(DncError, match="is a file: no file datastores in dnc yet; put the image into a datastore"):
+    with pytest.raises(DncError, match="is a file, and disk 0 is not its copy; file-based images need TM_MAD=dnc"):
         act("clone", source, disk(0), "42", "1", vm=document("foreign"))
 
 

@@ -24,7 +24,8 @@ def place(
 ) -> Plan:
     """Choose the members of a new image among the datastore's hosts: those with the most room in the pool.
 
-    `first` is one of them in any case, when given. Hosts that do not answer are passed over while enough others do. Raises NoSpace, Unreachable, BadConfig.
+    `first` is one of them in any case, when given. Hosts that do not answer are passed over while enough others do.
+    Raises NoSpace, Unreachable, BadConfig.
     """
     config = farm.config
     hosts = farm_hosts(config.hosts, bridge_list)

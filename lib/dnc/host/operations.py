@@ -64,6 +64,8 @@ if the session does not hold it yet.
   write {resource, offset, length, quiet?} + raw bytes -> {}     quiet: no answer, a failure is the next flush's answer
   flush {resource} -> {bytes}                      all written so far is on the disks of all connected members
   read {resource, offset, length} -> {length} + that many raw bytes (fewer at the end of the device)
+  read_at_rest {resource, offset, length} -> {length, zero} + raw bytes unless zero    of this member's volume, while
+        the resource is down; takes the shared lock. Busy
   format {resource, filesystem} -> {}              ext2 ext3 ext4 xfs btrfs vfat swap
   digest {resource, length?} -> {sha256, bytes}    of this member's own volume, data area only; in any role
 

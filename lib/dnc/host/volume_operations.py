@@ -104,6 +104,14 @@ def read(work: Work, resource: str, offset: int, length: int) -> Reply:
     return {"length": len(data)}, data
 
 
+def read_at_rest(work: Work, resource: str, offset: int, length: int) -> Reply:
+    """Raw bytes of an image at rest; zeros are only told. Nobody can bring it up while we share its lock."""
+    work.share(resource)
+    data = work.devices.read_at_rest(resource, offset, length)
+    zero = bool(data) and not data.strip(b"\0")
+    return {"length": len(data), "zero": zero}, b"" if zero else data
+
+
 def format(work: Work, resource: str, filesystem: str) -> Reply:
     """Make a file system on a disk that is being made; never on one that is complete."""
     work.own(resource)
@@ -136,6 +144,7 @@ OPERATIONS: Dict[str, Operation] = {
     "write": offer(write, True, resource=a.resource, offset=a.number, length=a.raw_length, quiet_=a.flag),
     "flush": offer(flush, resource=a.resource),
     "read": offer(read, resource=a.resource, offset=a.number, length=a.raw_length),
+    "read_at_rest": offer(read_at_rest, resource=a.resource, offset=a.number, length=a.raw_length),
     "format": offer(format, resource=a.resource, filesystem=a.filesystem),
     "digest": offer(digest, resource=a.resource, length_=a.number),
     "zero_old_metadata": offer(zero_old_metadata, resource=a.resource, from__=a.number, to=a.number),

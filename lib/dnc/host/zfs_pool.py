@@ -8,6 +8,7 @@ from ..errors import BadInput, Busy, Conflict, DncError, NotFound, ToolFailed
 from ..grammar import PoolSpec, ResourceKind, parse_resource
 from ..tools import zfs
 from .pools import RELEASE_TIMEOUT_S, Space, Surroundings, Volume, await_device, existing, found, refuse_when_full
+from .zfs_tombs import ZfsTombs
 
 
 class ZfsPool:
@@ -17,6 +18,7 @@ class ZfsPool:
         self.spec = spec
         self._around = around
         self._space: Optional[Space] = None
+        self._tombs = ZfsTombs(spec.name, self._change, self._ask)
 
     def _dataset(self, name: str) -> str:
         return f"{self.spec.name}/{name}"
@@ -116,18 +118,29 @@ class ZfsPool:
         return volume._replace(bytes=size)
 
     def remove_volume(self, name: str) -> bool:
-        """See Pool. Images that were cloned from this one take over what they share with it."""
+        """See Pool. Images that were cloned from this one take over what they share with it; VMs' disks keep it,
+        out of sight, until the last of them goes."""
         resource = parse_resource(name)
         if resource.kind is ResourceKind.IMAGE:
             for clone in filter(_is_image, self._clones(name)):
                 self._change(zfs.promote(self._dataset(clone)), clone)
             origin = self._asked_origin(name)
+            removed = self._destroy_or_bury(name)
         else:
             origin = f"one-{resource.image}@{name}" if resource.kind is ResourceKind.CLONE else None
-        removed = self._destroy(name)
-        if origin:
-            self._remove_snapshot(*origin.split("@"))
+            removed = self._destroy(name)
+        if origin and not self._remove_snapshot(*origin.split("@")):
+            self._tombs.sweep()
         return removed
+
+    def _destroy_or_bury(self, name: str) -> bool:
+        try:
+            return self._destroy(name)
+        except Busy:
+            if not self._clones(name):
+                raise
+        self._around.patience.insist(lambda: self._tombs.bury(name), Busy, timeout=RELEASE_TIMEOUT_S)
+        return True
 
     def _asked_origin(self, name: str) -> Optional[str]:
         """`image@snapshot` that an image volume hangs on."""
@@ -161,15 +174,18 @@ class ZfsPool:
             raise refusal
         return refusal is None
 
-    def _remove_snapshot(self, origin: str, name: str) -> None:
+    def _remove_snapshot(self, origin: str, name: str) -> bool:
+        """Whether it was there and is gone now; what another volume needs stays until that goes."""
         try:
             self._change(zfs.destroy_snapshot(self._dataset(origin), name), f"{origin}@{name}")
         except (NotFound, Busy):
-            return  # what another volume needs stays until that goes
+            return False
         except ToolFailed as error:
             # zfs's words for a missing snapshot differ from those for a missing dataset.
             if "could not find any snapshots" not in error.stderr:
                 raise
+            return False
+        return True
 
 
 def _is_image(name: str) -> bool:

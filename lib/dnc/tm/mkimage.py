@@ -30,7 +30,7 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
     document = vm_info(vm)
     disk = document.disk(place.disk)
     siblings = [one.resource(vm) for one in document.managed_disks if one.id != disk.id]
-    filesystem = "swap" if swap else _filesystem(call, disk)
+    filesystem = "swap" if swap else _wanted(call, disk)
     name = volatile_name(vm, place.disk)
     with Sessions(call) as farm:
         spec, finished = disks.make_volatile(
@@ -45,9 +45,13 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
     call.log.info(f"{name} of {size_mib} MiB on {place.host} as {place.path}")
 
 
-def _filesystem(call: Call, disk: Disk) -> Optional[str]:
+def _wanted(call: Call, disk: Disk) -> Optional[str]:
     """What the disk is to hold: FS, or as cxm's users write it, FSTYPE, or FORMAT with a file system's name."""
     form = call.arg("format").lower()
     words = (disk.attributes.get("FS", ""), disk.attributes.get("FSTYPE", ""), form if form in _FILESYSTEMS else "")
-    text = next((word.strip().lower() for word in words if word.strip()), "")
+    return _filesystem(next((word for word in words if word.strip()), ""))
+
+
+def _filesystem(text: str) -> Optional[str]:
+    text = text.strip().lower()
     return text if text not in ("", "raw", "none") else None

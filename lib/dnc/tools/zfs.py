@@ -52,6 +52,11 @@ def set_mode(dataset: str, mode: str) -> Tuple[str, ...]:
     return ("zfs", "set", f"volmode={mode}", dataset)
 
 
+def rename(dataset: str, other: str) -> Tuple[str, ...]:
+    """Give a dataset another name; its snapshots and clones stay with it."""
+    return ("zfs", "rename", dataset, other)
+
+
 def promote(dataset: str) -> Tuple[str, ...]:
     """Turn clone and origin round: the clone takes over the snapshots, the origin becomes its clone."""
     return ("zfs", "promote", dataset)
@@ -65,6 +70,16 @@ def destroy(dataset: str) -> Tuple[str, ...]:
 def destroy_snapshot(dataset: str, name: str) -> Tuple[str, ...]:
     """Remove one snapshot."""
     return ("zfs", "destroy", f"{dataset}@{name}")
+
+
+def destroy_deferred(snapshot_name: str) -> Tuple[str, ...]:
+    """Remove a snapshot now, or else with its last clone (zfs-destroy-snap-deferred)."""
+    return ("zfs", "destroy", "-d", snapshot_name)
+
+
+def snapshot_names(dataset: str) -> Tuple[str, ...]:
+    """The full names of a dataset's own snapshots."""
+    return ("zfs", "list", "-Hp", "-d", "1", "-t", "snapshot", "-o", "name", dataset)
 
 
 def destroy_with_snapshots(dataset: str) -> Tuple[str, ...]:
