@@ -61,7 +61,8 @@ if the session does not hold it yet.
   promote {resource} -> {status: STATUS}           Unsafe if not UpToDate or if a peer is Primary without intent
   demote {resource, timeout_s?} -> {status: STATUS|null}   retried while the device is held open, then Busy
 
-  write {resource, offset, length, quiet?} + raw bytes -> {}     quiet: no answer, a failure is the next flush's answer
+  write {resource, offset, length, quiet?, packed?} + raw bytes -> {}     quiet: no answer, a failure is the next
+        flush's answer; packed: the bytes are zlib's of so many
   flush {resource} -> {bytes}                      all written so far is on the disks of all connected members
   read {resource, offset, length} -> {length} + that many raw bytes (fewer at the end of the device)
   read_at_rest {resource, offset, length} -> {length, zero} + raw bytes unless zero    of this member's volume, while
