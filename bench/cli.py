@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from . import clones, counts, imports, throughput
+from . import clones, counts, imports, resizes, throughput
 from .results import Row, Verdict, not_run, to_json
 from .stand import Stand
 from .table import show_table
@@ -40,6 +40,7 @@ PARTS = (
     Part("imports", "imports of each driver action over bare Python", imports.measure, repeat=7),
     Part("counts", "sessions, questions, processes of actions, simulated farm", counts.measure, repeat=1),
     Part("clone", "driver time of TM clone against the raw commands", clones.against_raw, repeat=3, needs_lab=True),
+    Part("resize", "driver time of TM resize against the raw commands", resizes.measure, repeat=3, needs_lab=True),
     Part("import", "import throughput against dd", throughput.measure, repeat=1, needs_lab=True),
     Part("size", "clone time against image size", clones.against_size, repeat=2, needs_lab=True),
 )

@@ -248,7 +248,7 @@ def test_an_image_with_living_clones_is_deleted_at_once_and_reclaimed_with_the_l
     image.vm_ids.clear()  # as after `recover --delete-db`: oned has forgotten the VMs
     cloud.delete_image(image).checked()
     for host in stage.hosts:
-        assert not [line for line in stage.leftovers() if re.search(rf"{image.source}(\.res)?$", line)], host
+        assert not [line for line in stage.leftovers() if re.search(rf"/{image.source}(\.res)?$", line)], host
     assert_is_file(stage, copy.source, stage.raw_file())
     cloud.poweroff(first_vm, hard=True).checked()
     cloud.resume(first_vm).checked()

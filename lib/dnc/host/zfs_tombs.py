@@ -33,24 +33,31 @@ class ZfsTombs:
         self._finish(tomb)
 
     def sweep(self) -> None:
-        """Remove the buried volumes that no clone needs any more."""
-        for dataset in zfs.parse_listing(self._ask(zfs.listing(self._parent), self._parent)):
-            short = dataset.rpartition("/")[2]
-            if short.startswith(PREFIX):
-                self._finish(short)
+        """Remove the buried volumes that no clone needs any more; one may have needed another."""
+        found = [dataset.rpartition("/")[2] for dataset in zfs.parse_listing(self._ask(zfs.listing(self._parent), ""))]
+        tombs = [short for short in found if short.startswith(PREFIX)]
+        while tombs:
+            left = [tomb for tomb in tombs if not self._finish(tomb)]
+            if len(left) == len(tombs):
+                return
+            tombs = left
 
-    def _finish(self, tomb: str) -> None:
+    def _finish(self, tomb: str) -> bool:
         """As far as clones allow: what they need waits for the next sweep, and so does what udev looks into."""
         dataset = f"{self._parent}/{tomb}"
         try:
             for snapshot in self._snapshots(dataset):
                 self._act(zfs.destroy_deferred(snapshot), tomb)
             self._act(zfs.destroy(dataset), tomb)
-        except (Busy, NotFound):
-            return
+        except NotFound:
+            return True
+        except Busy:
+            return False
         except DncError as error:
             if "has children" not in str(getattr(error, "stderr", "")):
                 raise
+            return False
+        return True
 
     def _snapshots(self, dataset: str) -> List[str]:
         return self._ask(zfs.snapshot_names(dataset), dataset).split()
