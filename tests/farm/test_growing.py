@@ -93,6 +93,10 @@ def test_shrinking_migrating_half_made_and_unknown_are_refused(farm, disk):
     primary(disk, "node2")
     with pytest.raises(Busy, match="is being migrated"):
         growth.grow(farm, NAME, 200 * MIB, "node1", "one-42")
+    for host in ("node1", "node2"):
+        disk[host].resources["one-7-42-0"]["status"] = status("one-7-42-0", peer_role="Primary")
+    with pytest.raises(Busy, match="Primary on a host without a replica"):
+        growth.grow(farm, NAME, 200 * MIB, "node1", "one-42")
     disk["node2"].resources["one-7-42-0"]["spec"]["state"] = "making"
     with pytest.raises(Unsafe, match="not complete on node2"):
         growth.grow(farm, NAME, 200 * MIB, "node1", "one-42")

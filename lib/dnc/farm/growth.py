@@ -11,6 +11,7 @@ from typing import Dict, Optional
 from ..errors import BadInput, Busy, NotFound, Unreachable
 from ..grammar import MIB, ResourceName
 from ..tools import drbd
+from ..tools.drbd import Role
 from . import disks, making
 from .session import Answer
 from .sessions import Sessions
@@ -62,6 +63,12 @@ def _primary(located: Located, host: Optional[str]) -> str:
     primaries = [one for one in located.hosts if located.found[one].primary]
     if len(primaries) > 1 or any(found.intent for found in located.found.values()):
         raise Busy(f"{located.name} is being migrated", hint="wait until that has ended, then resize")
+    peers = [peer for found in located.found.values() if found.status for peer in found.status.peers]
+    if not primaries and any(peer.role is Role.PRIMARY for peer in peers):
+        raise Busy(
+            f"{located.name} is Primary on a host without a replica",
+            hint="power the VM off, or migrate it to a member: " + " ".join(located.hosts),
+        )
     return (primaries or [one for one in located.hosts if one == host] or list(located.hosts))[0]
 
 
