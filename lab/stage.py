@@ -186,7 +186,7 @@ class Stage:
             ("volume", ["lvs", "--noheadings", "-o", "lv_name", "vg0"]),
             ("dataset", ["zfs", "list", "-H", "-o", "name", "-t", "all", "-r", "tank/dnc"]),
             ("file", ["find", "/etc/drbd.d", "/var/lib/dnc/minors", "/var/lib/dnc/intents", "/var/lib/dnc/unfinished",
-                      "/var/lib/dnc/single", "-name", "[0-9o]*", "-type", "f"]),
+                      "/var/lib/dnc/growing", "/var/lib/dnc/imports", "/var/lib/dnc/single", "-name", "[0-9o]*", "-type", "f"]),
             ("domain", ["sh", "-c", "xl list | tail -n +3"]),
             ("vm directory", ["sh", "-c", "find /var/lib/one/datastores -mindepth 2"]),
             ("kernel", ["sh", "-c", "grep -E '^ *[0-9]+: cs:' /proc/drbd | grep -v Unconfigured || true"]),
