@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from . import burst, clones, counts, imports, places, snapshots, throughput
+from . import burst, clones, counts, imports, places, resizes, snapshots, throughput
 from .results import Row, Verdict, not_run, to_json
 from .stand import Stand
 from .table import show_table
@@ -44,6 +44,7 @@ PARTS = (
     Part("clone", "driver time of TM clone against the raw commands", clones.against_raw, repeat=3, needs_lab=True),
     Part("snapshot", "snapshot, revert and saveas, and how long the guest waits", snapshots.measure, repeat=3,
          needs_lab=True),
+    Part("resize", "driver time of TM resize against the raw commands", resizes.measure, repeat=3, needs_lab=True),
     Part("import", "import throughput against dd", throughput.measure, repeat=1, needs_lab=True),
     Part("size", "clone time against image size", clones.against_size, repeat=2, needs_lab=True),
 )

@@ -94,8 +94,8 @@ def remove_steps(backend: str, image: str) -> list[Step]:
     return [["sudo", "-n", "drbdadm", "down", NAME], *volume, ["rm", f"/etc/drbd.d/{NAME}.res"]]
 
 
-def on_all(lab: Any, steps: Sequence[Step], minor: int = MINOR) -> float:
-    """Run the steps on all hosts at once, one ssh each, as oneadmin; seconds until the last has ended.
+def on_all(lab: Any, steps: Sequence[Step], minor: int = MINOR, hosts: Sequence[str] = ()) -> float:
+    """Run the steps on all hosts (or these) at once, one ssh each, as oneadmin; seconds until the last has ended.
 
     `minor` is the DRBD minor that the step "agreed" waits for.
 
@@ -106,7 +106,7 @@ def on_all(lab: Any, steps: Sequence[Step], minor: int = MINOR) -> float:
     plan = json.dumps({"steps": list(steps), "minor": str(minor), "patience": PATIENCE_S}).encode()
     begun = time.perf_counter()
     running = []
-    for host in lab.hosts:
+    for host in hosts or lab.hosts:
         argv = ssh_argv(lab.ssh_config, host, ["/usr/bin/python3", "-I", "-c", SCRIPT])
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         running.append((host, process))

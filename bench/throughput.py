@@ -1,4 +1,5 @@
-"""DS cp on the two real hosts against a plain dd of the same data over ssh into the same kind of replicated volume."""
+"""DS cp of raw and qcow2 on the two real hosts against a plain dd of the same data over ssh into the same kind of
+replicated volume."""
 
 from __future__ import annotations
 
@@ -52,17 +53,35 @@ def _measure(
     target = image_of(stage, backend, f"dd-{backend}", size_mb=LARGE_MIB)
     taken: dict[int, list[float]] = {mib: [] for mib in files}
     plain: list[float] = []
+    packed: list[float] = []
+    qcow2 = qcow2_of(files[LARGE_MIB])
     with_resource_up(stage, target.source)
     try:
         for turn in range(repeat):
             for mib, path in files.items():
                 progress(f"{backend}: import of {mib} MiB, {turn + 1} of {repeat}")
                 taken[mib].append(cp_seconds(stage, backend, path, f"import-{mib}-{backend}-{turn}"))
+            progress(f"{backend}: import of {LARGE_MIB} MiB of qcow2, {turn + 1} of {repeat}")
+            packed.append(cp_seconds(stage, backend, qcow2, f"import-qcow2-{backend}-{turn}"))
             progress(f"{backend}: dd of {LARGE_MIB} MiB, {turn + 1} of {repeat}")
             plain.append(dd_seconds(stage, files[LARGE_MIB], target.source))
     finally:
         resource_down(stage, target.source)
-    return rows_of(backend, taken, plain)
+        qcow2.unlink(missing_ok=True)
+    of_qcow2 = Row("import", f"DS cp of {LARGE_MIB} MiB of qcow2, whole action, {backend}", "s", median(packed), None,
+                   "qemu-img makes it a sparse raw file first", tuple(packed))
+    return [*rows_of(backend, taken, plain), of_qcow2]
+
+
+def qcow2_of(raw: Path) -> Path:
+    """The same content as qcow2, beside the raw file. Raises CannotMeasure."""
+    path = raw.with_suffix(".qcow2")
+    done = subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(path)], capture_output=True, text=True,
+                          check=False)
+    if done.returncode != 0:
+        raise CannotMeasure(f"qemu-img: {done.stderr.strip()}")
+    path.chmod(0o644)
+    return path
 
 
 def rows_of(backend: str, taken: dict[int, list[float]], plain: list[float]) -> list[Row]:

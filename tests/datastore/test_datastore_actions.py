@@ -161,11 +161,6 @@ def test_monitor_counts_pairs(act, hosts):
     assert "node2: no route to host" in caller.logged
 
 
-def test_unsupported_actions_say_so(act):
-    with pytest.raises(DncError, match="export is not supported by dnc yet"):
-        act("export", message())
-
-
 @pytest.mark.parametrize("action", ["snap_delete", "snap_revert", "snap_flatten"])
 def test_a_snapshot_without_a_number(act, action):
     with pytest.raises(DncError, match="is not a valid TARGET_SNAPSHOT"):

@@ -112,7 +112,7 @@ class FakeHost:
         return {"resources": dict.fromkeys(args["resources"], one)}
 
     def do_list_files(self, args):
-        return {"files": self.files, "links": self.links}
+        return {"files": self.files, "links": self.links, "exists": bool(self.files or self.links)}
 
     def do_commit(self, args):
         self.committed = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 
 import pytest
 from caller import TestCaller
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc.errors import BadInput, DncError
-from dnc.farm.importer import BLOCK, FRAME, Progress, runs, runs_of_file, runs_of_stream, send
+from dnc.farm.importer import BLOCK, FRAME, Packer, Progress, runs, runs_of_file, runs_of_stream, send
 
 
 def rebuilt(pieces, size):
@@ -67,12 +68,16 @@ class FakeSession:
         self.data = bytearray(1 << 20)
         self.error = error
         self.calls = []
+        self.packed = 0
 
     def send(self, op, args, payload=b""):
         assert op == "write"
         assert args["quiet"] is True
         assert args["length"] == len(payload)
-        self.data[args["offset"] : args["offset"] + len(payload)] = payload
+        data = zlib.decompress(payload) if "packed" in args else bytes(payload)
+        assert args.get("packed", len(data)) == len(data)
+        self.packed += "packed" in args
+        self.data[args["offset"] : args["offset"] + len(data)] = data
 
     def call(self, op, **args):
         self.calls.append(op)
@@ -88,3 +93,33 @@ def test_a_flush_ends_every_import():
     assert "one-1: 1 MiB in" in caller.logged
     with pytest.raises(DncError, match="disk died"):
         send(FakeSession(DncError("disk died")), "one-1", iter([(0, b"x")]), Progress(caller.log, "one-1", 1 << 20))
+
+
+@pytest.mark.parametrize(("link", "wanted"), [(1e6, True), (1e12, False)])
+def test_a_slow_link_gets_compressed_pieces_and_a_fast_one_does_not(link, wanted):
+    """Bytes a second of the link; compressing takes 10 ns a byte here."""
+    packer, data = Packer(), b"text that shrinks " * 1000
+    ways = []
+    for _ in range(3 * Packer.AGAIN):
+        packed = packer.pack(data)
+        ways.append(packed is not None)
+        seconds = len(packed) / link + len(data) * 1e-8 if packed is not None else len(data) / link
+        packer.took(seconds, len(data))
+    decided = [way for turn, way in enumerate(ways) if turn % Packer.AGAIN >= 2 * Packer.TRY]
+    assert set(decided) == {wanted}
+    assert ways[: 2 * Packer.TRY] == [False] * Packer.TRY + [True] * Packer.TRY
+
+
+def test_what_does_not_shrink_goes_as_it_is():
+    packer, noise = Packer(), os.urandom(4096)
+    for _ in range(2 * Packer.TRY):
+        assert packer.pack(noise) is None
+        packer.took(0.001, len(noise))
+
+
+def test_compressed_pieces_arrive_whole():
+    session, caller = FakeSession(), TestCaller()
+    pieces = [(turn * 4096, bytes([65 + turn % 20]) * 4096) for turn in range(40)]
+    send(session, "one-1", iter(pieces), Progress(caller.log, "one-1", 1 << 20))
+    assert session.data[: 40 * 4096] == b"".join(data for _, data in pieces)
+    assert session.packed >= Packer.TRY

@@ -41,6 +41,7 @@ class FakeTools(Runner):
         self.calls: list[str] = []
         self.zvols: dict[str, dict] = {}
         self.snapshots: set[str] = set()
+        self.deferred: set[str] = set()
         self.metadata: dict[str, dict] = {}
         self.up: dict[str, dict] = {}
         self.held: set[str] = set()
@@ -86,7 +87,9 @@ class FakeTools(Runner):
             total = 1000 * MIB
             return f"{int(total * self.fill / 100)}\t{int(total * (1 - self.fill / 100))}\n"
         if verb == "list":
-            return self.zfs_list(name)
+            return self.zfs_list(name) + (self.zfs_list_snapshots(name) if "volume,snapshot" in words else "")
+        if verb == "rename":
+            return self.zfs_rename(*words)
         if verb == "get":
             if name not in self.zvols:
                 raise Refused(1, f"cannot open '{name}': dataset does not exist")
@@ -109,6 +112,13 @@ class FakeTools(Runner):
         if name.count("/") > 1 and not lines:
             raise Refused(1, f"cannot open '{name}': dataset does not exist")
         return "".join(lines)
+
+    def zfs_list_snapshots(self, name):
+        return "".join(
+            f"{one}\tsnapshot\t{self.zvols[one.split('@')[0]]['size']}\t-\t0\t"
+            f"{'on' if one in self.deferred else 'off'}\t-\n"
+            for one in sorted(self.snapshots) if one.startswith(name)
+        )
 
     def zfs_make(self, verb, words, name):
         if name in self.zvols:
@@ -136,6 +146,18 @@ class FakeTools(Runner):
             self.zvols[name]["size"] = int(setting[8:])
             os.truncate(self.device(name), int(setting[8:]))
 
+    def zfs_rename(self, old, new):
+        if old not in self.zvols:
+            raise Refused(1, f"cannot open '{old}': dataset does not exist")
+        self.device(old).rename(self.device(new))
+        self.metadata[str(self.device(new))] = self.metadata.pop(str(self.device(old)), {})
+        self.zvols[new] = self.zvols.pop(old)
+        for known in (self.snapshots, self.deferred):
+            moved = {one for one in known if one.startswith(f"{old}@")}
+            known ^= moved | {one.replace(f"{old}@", f"{new}@") for one in moved}
+        for zvol in self.zvols.values():
+            zvol["origin"] = zvol["origin"] and zvol["origin"].replace(f"{old}@", f"{new}@")
+
     def zfs_promote(self, name):
         old, _, short = self.zvols[name]["origin"].partition("@")
         self.snapshots.discard(f"{old}@{short}")
@@ -147,7 +169,10 @@ class FakeTools(Runner):
         if "@" in name:
             if name not in self.snapshots:
                 raise Refused(1, "could not find any snapshots to destroy; check snapshot names.")
-            if any(zvol["origin"] == name for zvol in self.zvols.values()):
+            needed = any(zvol["origin"] == name for zvol in self.zvols.values())
+            if needed and flag == "-d":
+                return self.deferred.add(name)
+            if needed:
                 raise Refused(1, f"cannot destroy '{name}': snapshot has dependent clones\nuse '-R' to destroy the "
                                  "following datasets:\n" + "\n".join(self.zvols))
             return self.snapshots.discard(name)
@@ -165,7 +190,9 @@ class FakeTools(Runner):
         self.snapshots -= set(mine)
         self.device(name).unlink()
         self.metadata.pop(str(self.device(name)), None)
-        del self.zvols[name]
+        origin = self.zvols.pop(name)["origin"]
+        if origin in self.deferred and not any(zvol["origin"] == origin for zvol in self.zvols.values()):
+            self.snapshots.discard(origin)
         return None
 
     # DRBD 8.4

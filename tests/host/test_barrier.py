@@ -11,7 +11,7 @@ import pytest
 
 from dnc.command import start_apart
 from dnc.errors import ToolFailed
-from dnc.host import barrier
+from dnc.host import freezing
 
 
 class Xl:
@@ -39,13 +39,12 @@ def holder(tmp_path, monkeypatch):
     notes.touch()
 
     def start(refuse=(), limit=5.0):
-        monkeypatch.setattr(barrier, "Runner", lambda log: Xl(notes, refuse))
-        monkeypatch.setattr(barrier, "LIMIT_S", limit)
-        monkeypatch.setattr(barrier, "_THAW_TRIES", 3)
+        monkeypatch.setattr(freezing, "Runner", lambda log: Xl(notes, refuse))
+        monkeypatch.setattr(freezing, "_THAW_TRIES", 3)
         their_requests, requests = os.pipe()
         replies, their_replies = os.pipe()
         act = (["xl", "pause", "one-1"],), (["xl", "unpause", "one-1"],)
-        thread = threading.Thread(target=barrier.hold, args=(*act, their_requests, their_replies))
+        thread = threading.Thread(target=freezing.hold, args=(*act, their_requests, their_replies, limit))
         thread.start()
         return requests, os.fdopen(replies), lambda: notes.read_text().split("\n")[:-1], thread
 
@@ -70,9 +69,9 @@ def test_nothing_is_done_for_one_who_never_asked(holder):
     assert commands() == []
 
 
-@pytest.mark.parametrize("end", ["closed", "too long"])
-def test_thawed_when_nobody_tells(holder, end):
-    requests, replies, commands, thread = holder(limit=5.0 if end == "closed" else 0.05)
+@pytest.mark.parametrize(("end", "limit"), [("closed", 5.0), ("closed", None), ("too long", 0.05)])
+def test_thawed_when_nobody_tells(holder, end, limit):
+    requests, replies, commands, thread = holder(limit=limit)
     os.write(requests, b"freeze\n")
     assert replies.readline() == "frozen\n"
     if end == "closed":

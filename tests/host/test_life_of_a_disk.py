@@ -183,16 +183,25 @@ def test_new_metadata_is_spared_where_nothing_grew(image):
         assert stream.read(12) == b"new metadata"
 
 
-def test_an_image_with_clones_stays(image):
+def test_an_image_with_clones_is_out_of_the_way_at_once_and_gone_with_the_last(image):
     work = image.work()
     make_clone(work)
     image.leave(work)
     work = image.work()
-    for op, name in (("remove_resource", "resource"), ("remove_volume", "name")):
-        with pytest.raises(Busy, match=f"one-7 is the origin of {CLONE}"):
-            do(work, op, **{name: IMAGE}, **({"pool": POOL} if name == "name" else {}))
+    with pytest.raises(Busy, match=f"one-7 is the origin of {CLONE}"):
+        do(work, "remove_resource", resource=IMAGE)
     image.leave(work, commit=False)
     assert ready(image.work(), IMAGE)
+    work = image.work()
+    assert do(work, "remove_volume", pool=POOL, name=IMAGE) == {"removed": True}
+    assert do(work, "remove_volume", pool=POOL, name=IMAGE) == {"removed": False}
+    do(work, "remove_resource", resource=IMAGE)
+    image.leave(work)
+    assert sorted(name.rpartition("/")[2][:11] for name in image.tools.zvols) == ["gone-one-7-", CLONE[:11]]
+    work = image.work()
+    remove(work, CLONE)
+    image.leave(work)
+    assert image.tools.zvols == {} and image.tools.snapshots == set()
 
 
 def test_images_cloned_from_an_image_outlive_it(image):

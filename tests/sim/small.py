@@ -57,8 +57,28 @@ def runuser(_world: World, argv: list[str]) -> None:
     os.execvpe(command[0], command, environment)
 
 
+def xenstore_read(world: World, path: str) -> tuple[int, str, str]:
+    """What blkback tells a guest of a disk's size; it looks at its device all the time."""
+    import re
+
+    from sim.fake import is_privileged
+    from sim.xl_text import vdev_number
+
+    match = re.match(r"/local/domain/0/backend/vbd/(\d+)/(\d+)/sectors$", path)
+    if not is_privileged():
+        return 1, "", "xenstore-read: xs_open: Permission denied\n"
+    with world.open():
+        for domain in world.of()["xen"]["domains"].values():
+            for disk in domain["disks"]:
+                if match and match.groups() == (str(domain["id"]), str(vdev_number(disk["vdev"]))):
+                    return 0, f"{os.path.getsize(os.path.realpath(disk['path'])) // 512}\n", ""
+    return 1, "", f"xenstore-read: couldn't read path {path}\n"
+
+
 def run(world: World, argv: list[str]) -> tuple[int, str, str]:
     """udevadm settle and trigger have nothing to wait for: links appear with the device here."""
+    if argv[0] == "xenstore-read":
+        return xenstore_read(world, argv[1])
     if argv[0] == "modprobe" and "drbd" in argv:
         with world.open():
             if not world.of()["drbd"].get("installed", True):

@@ -96,14 +96,17 @@ def _destroy(world: World, names: list[str], _flags: set[str]) -> tuple[int, str
 
 
 def _pause(world: World, names: list[str], _flags: set[str]) -> tuple[int, str, str]:
+    """Pauses add up: Xen counts those of the toolstack."""
     domain = find(world, names[0])
+    domain["pauses"] = domain.get("pauses", int(domain["state"] == "paused")) + 1
     domain["state"] = "paused" if domain["state"] == "running" else domain["state"]
     return 0, "", ""
 
 
 def _unpause(world: World, names: list[str], _flags: set[str]) -> tuple[int, str, str]:
     domain = find(world, names[0])
-    domain["state"] = "running" if domain["state"] == "paused" else domain["state"]
+    domain["pauses"] = max(0, domain.get("pauses", 1) - 1)
+    domain["state"] = "running" if domain["state"] == "paused" and not domain["pauses"] else domain["state"]
     return 0, "", ""
 
 

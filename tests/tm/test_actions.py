@@ -50,7 +50,7 @@ def test_clone_reads_a_larger_size_from_the_document(act, hosts):
 
 @pytest.mark.parametrize("source", ["frontend:/var/lib/one/datastores/1/abc", "/var/lib/one/datastores/1/abc"])
 def test_clone_of_a_file_says_what_to_do(act, source):
-    with pytest.raises(DncError, match="is a file: no file datastores in dnc yet; put the image into a datastore"):
+    with pytest.raises(DncError, match="is a file, and disk 0 is not its copy; file-based images need TM_MAD=dnc"):
         act("clone", source, disk(0), "42", "1", vm=document("foreign"))
 
 
@@ -211,9 +211,30 @@ def test_mv_of_an_unknown_disk(act, hosts):
 
 def test_mv_of_the_directory_from_a_dead_host(act, hosts):
     hosts.fail("node1")
-    _, caller = act("mv", f"node1:{DIRECTORY}", f"node2:{DIRECTORY}", "42", "100")
+    paths = (f"node1:{DIRECTORY}", f"node2:{DIRECTORY}", "42", "100")
+    _, caller = act("mv", *paths, vm=document("clone", lcm=60))
     assert "stay behind" in caller.logged
     assert hosts["node2"].args("ensure_directory")
+    # A suspended VM's memory is there and nowhere else: going on would lose it without a word.
+    for lcm in (8, 10, 45):
+        with pytest.raises(Unreachable, match="the saved memory of VM 42 is here"):
+            act("mv", *paths, vm=document("clone", lcm=lcm))
+
+
+def test_mv_between_system_datastores_of_one_host_copies_nothing(act, running):
+    hosts = running
+    hosts["node1"].files = {"vm.xml": 5, "checkpoint": 1 << 30}
+    hosts["node1"].answers["rename_file"] = {"renamed": True}
+    other = DIRECTORY.replace("100", "104")
+    act("mv", disk(0), f"node1:{other}/disk.0", "42", "101", vm=document("clone"))
+    assert "demote" not in hosts["node1"].ops()
+    assert hosts["node1"].args("remove_link") and hosts["node1"].args("ensure_link")
+    hosts["node1"].answers["list_files"] = lambda args: {
+        "files": {"vm.xml": 5} if "/100/" in args["path"] else {}, "links": {}, "exists": True}
+    act("mv", f"node1:{DIRECTORY}", f"node1:{other}", "42", "104", vm=document("clone"))
+    assert [args["path"].rpartition("/")[2] for args in hosts["node1"].args("rename_file")] == ["vm.xml"]
+    assert "read_file" not in hosts["node1"].ops()
+    assert hosts["node1"].args("remove_directory")[-1]["path"].endswith("/100/42")
 
 
 def test_mkimage_formats_while_the_disk_is_being_made(act, hosts):
@@ -291,7 +312,7 @@ def test_a_premigrate_that_fails_commits_nothing(act, running):
 
 
 def test_unsupported_actions_say_so(act, hosts):
-    for action in ("resize", "prebackup_live", "restore"):
+    for action in ("prebackup_live", "restore"):
         with pytest.raises(DncError) as caught:
             act(action, "a", "b")
         assert caught.value.line() == f"{action} is not supported by dnc yet; nothing was changed. "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dnc.errors import BadInput, DncError, GivenUp, NotFound, TimedOut, ToolFailed, Unsafe
+from dnc.tools import xl
 from vmm.documents import disk, leaf, message, nic, vector, vm_text
 from vmm.machine import Guest, Machine
 
@@ -301,10 +302,44 @@ def test_hostile_arguments_reach_no_command(machine, action, argv):
     assert machine.commands == []
 
 
-@pytest.mark.parametrize("action", ["resize", "resize_disk", "snapshot_create", "snapshot_revert", "snapshot_delete"])
+@pytest.mark.parametrize("action", ["resize", "snapshot_create", "snapshot_revert", "snapshot_delete"])
 def test_what_is_not_offered_says_so(machine, action):
     with pytest.raises(DncError, match=f"{action} is not supported by dnc"):
         machine.do(action, NAME, "901", "node1")
+
+
+def grown(machine, mib: int) -> None:
+    with open(machine.device("one-sys-901-0"), "r+b") as device:
+        device.truncate(mib << 20)
+
+
+def resize_disk(machine, disk_id: str, size: str):
+    return machine.do("resize_disk", NAME, disk_id, size, "bWVzc2FnZQ==", "node1", "901", "node1")
+
+
+def test_a_running_guest_is_told_of_its_grown_disk(machine):
+    machine.deploy()
+    grown(machine, 96)
+    resize_disk(machine, "0", "96")
+    assert machine.commands[-1] == f"xenstore-read /local/domain/0/backend/vbd/1/{xl.vdev_number('xvda')}/sectors"
+    with pytest.raises(Unsafe, match="has 96 MiB, not 97"):
+        resize_disk(machine, "0", "97")
+    machine.faults.add("deaf backend")
+    with pytest.raises(TimedOut, match="the backend of xvda did not see 100663296 bytes"):
+        resize_disk(machine, "0", "96")
+
+
+def test_resize_disk_of_what_is_not_there(machine):
+    for number, size in (("7", "96"), ("0", "0"), ("-1", "96"), ("0", "1e3")):
+        with pytest.raises(BadInput):
+            resize_disk(machine, number, size)
+    with pytest.raises(NotFound, match="does not run here"):
+        resize_disk(machine, "0", "96")
+    machine.deploy()
+    grown(machine, 96)
+    machine.guests[NAME].disks.pop("xvda")
+    with pytest.raises(NotFound, match="has no disk 0 plugged"):
+        resize_disk(machine, "0", "96")
 
 
 def test_plugging_a_disk(machine):

@@ -123,11 +123,11 @@ def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
     # Noted before there is anything, and for good: removing the image has to look there.
     farm.all("note_copy", image.hosts, resource=name, host=holder, current=False)
     farm.commit(image.hosts)
-    fresh, device = _room(farm, image, host, volume.bytes)
+    device = _create(farm, image, host, volume.bytes)
     spec = _spec(farm, image, host, device, volume.bytes)
     farm.call(host, "write_resource", spec=spec.to_json())
     if not farm.dry_run:
-        pieces = _pieces(farm, host, source, image.name, volume.bytes, fresh)
+        pieces = _pieces(farm, host, source, image.name, volume.bytes)
         send(farm.sessions[host], name, pieces, Progress(farm.log, f"{name} to {host}", volume.bytes))
         _prove(farm, name, source, host)
     farm.all("take_down", [host], resource=name)
@@ -149,23 +149,15 @@ def _require_room(farm: Sessions, image: Located, host: str, size: int) -> None:
         )
 
 
-def _room(farm: Sessions, image: Located, host: str, size: int) -> Tuple[bool, str]:
-    """(whether the volume is new and reads as zeros, its device). An old copy that clones need is written over.
-
-    Raises NoSpace, Conflict, Unsafe (the old copy has another size).
-    """
-    name, pool = image.name.text, image.spec.pool
-    try:
-        answer = farm.call(host, "create_volume", pool=pool, name=name, bytes=size, tags={"kind": "image"})
-    except Busy:
-        answer = farm.call(host, "ensure_volume_size", pool=pool, name=name, bytes=size)
-        volume = survey(farm, [host], [image.name])[host].of(image.name).volume
-        if volume is None or volume.bytes != size:
-            raise Unsafe(f"the old copy of {name} on {host} has another size", hint="remove its clones first") from None
-        return False, volume.device
+def _create(farm: Sessions, image: Located, host: str, size: int) -> str:
+    """The device of a new volume, in the place of an old copy. Raises NoSpace, Conflict, Busy."""
+    tags: Answer = {"kind": "image"}
+    answer = farm.call(host, "create_volume", pool=image.spec.pool, name=image.name.text, bytes=size, tags=tags)
     if int(answer["bytes"]) != size:
-        raise Unsafe(f"{name} has {size} bytes, its copy on {host} {answer['bytes']}", hint="use equal extent sizes")
-    return True, str(answer["device"])
+        raise Unsafe(
+            f"{image.name} has {size} bytes, its copy on {host} {answer['bytes']}", hint="use equal extent sizes"
+        )
+    return str(answer["device"])
 
 
 def _spec(farm: Sessions, image: Located, host: str, device: str, size: int) -> ResourceSpec:
@@ -178,10 +170,8 @@ def _spec(farm: Sessions, image: Located, host: str, device: str, size: int) -> 
     )
 
 
-def _pieces(
-    farm: Sessions, host: str, source: str, name: ResourceName, size: int, fresh: bool
-) -> Iterator[Piece]:
-    """The source's volume in order, zeros left out where they are there already; who waits is told how far it is."""
+def _pieces(farm: Sessions, host: str, source: str, name: ResourceName, size: int) -> Iterator[Piece]:
+    """The source's volume in order, zeros left out; who waits is told how far it is."""
     reader: Session = farm.sessions[source]
     offsets = iter(range(0, size, FRAME))
     asked: List[Tuple[int, int]] = []
@@ -205,10 +195,7 @@ def _pieces(
             text = f"the copy from {source}, {100 * offset // size} % done"
             farm.call(host, "describe_lock", resource=name.text, text=text)
         data = bytes(length) if answer.get("zeros") else reader.take_raw(length)
-        if fresh:
-            yield from runs(data, offset)
-        else:
-            yield offset, data
+        yield from runs(data, offset)
 
 
 def _prove(farm: Sessions, name: str, source: str, host: str) -> None:

@@ -26,6 +26,10 @@ class Directory(Protocol):
         """Regular files and their bytes; nothing when the directory is absent."""
         ...
 
+    def exists(self) -> bool:
+        """Whether there is such a directory."""
+        ...
+
     def ensure(self) -> None:
         """Have the directory."""
         ...
@@ -66,9 +70,15 @@ class HostDirectory:
         return {_checked(name): int(size) for name, size in answer["files"].items()}
 
     def exists(self) -> bool:
-        """Whether it holds files or links."""
-        answer = self._farm.call(self._host, "list_files", path=self._path)
-        return bool(answer["files"] or answer["links"])
+        """See Directory."""
+        return bool(self._farm.call(self._host, "list_files", path=self._path)["exists"])
+
+    def take(self, source: HostDirectory, name: str) -> bool:
+        """Have a file of another directory of this host without copying it; False where that can't be."""
+        if source._host != self._host:
+            return False
+        old, new = f"{source._path}/{name}", f"{self._path}/{name}"
+        return bool(self._farm.call(self._host, "rename_file", path=old, to=new)["renamed"])
 
     def ensure(self) -> None:
         """See Directory."""
@@ -131,6 +141,10 @@ class LocalDirectory:
             return {}
         entries = [entry for entry in os.scandir(self._path) if entry.is_file(follow_symlinks=False)]
         return {_checked(entry.name): entry.stat().st_size for entry in entries}
+
+    def exists(self) -> bool:
+        """See Directory."""
+        return os.path.isdir(self._path)
 
     def ensure(self) -> None:
         """See Directory."""
@@ -198,17 +212,20 @@ def copy_files(source: Directory, destination: Directory, *, skip: Tuple[str, ..
 
 
 def move_files(source: Directory, destination: Directory) -> int:
-    """Copy the regular files over and remove the source directory; returns the bytes copied.
+    """Have the regular files at the destination and no source directory; returns the bytes that were moved.
 
-    On shared storage the directory stays as it is.
+    On shared storage the directory stays as it is. Interrupted and run again, it goes on with what is left.
     """
-    files = source.files()
     destination.ensure()
-    if files and same_directory(source, destination):
+    if not source.exists() or same_directory(source, destination):
         return 0
-    moved = _copy(files, source, destination, ())
+    files = source.files()
+    left = dict(files)
+    if isinstance(source, HostDirectory) and isinstance(destination, HostDirectory):
+        left = {name: size for name, size in sorted(files.items()) if not destination.take(source, name)}
+    _copy(left, source, destination, ())
     source.remove()
-    return moved
+    return sum(files.values())
 
 
 def _copy(files: Dict[str, int], source: Directory, destination: Directory, skip: Tuple[str, ...]) -> int:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional, Sequence
+from typing import Iterable, Mapping, Optional, Sequence
 
+from ..command import Runner
 from ..errors import Busy, Conflict, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceName
 from ..tools.drbd import ResourceSpec
 from . import making
 from .finding import Register, find_hosts
+from .importer import Progress, Spool, content, send
 from .making import Plan
 from .placement import Wanted, farm_hosts
 from .removal import Removal
 from .sessions import Sessions
+from .source import ImageStream
 from .survey import Located, locate
 
 
 def place(
     farm: Sessions, name: ResourceName, data_bytes: int, pool: PoolSpec, bridge_list: Sequence[str], replicas: int,
-    register: Register,
+    register: Register, first: Optional[str] = None,
 ) -> Plan:
     """Choose the members of a new image among the datastore's hosts (placement.py says how).
 
-    Hosts that do not answer are passed over while enough others do. Raises NoSpace, Unreachable, BadConfig.
+    `first` is one of them in any case, when given. Hosts that do not answer are passed over while enough others do.
+    Raises NoSpace, Unreachable, BadConfig.
     """
     config = farm.config
     hosts = farm_hosts(config.hosts, bridge_list)
-    wanted = Wanted(name.text, pool, data_bytes, replicas, config.pool_fill_limit)
+    wanted = Wanted(name.text, pool, data_bytes, replicas, config.pool_fill_limit, first)
     found = find_hosts(farm, wanted, hosts, register)
     taken = [host for host, answer in found.surveys.items() if _ready(answer.of(name).spec)]
     if taken:
@@ -43,6 +47,20 @@ def create(farm: Sessions, plan: Plan) -> ResourceSpec:
     farm.lock(plan.hosts, [plan.name.text])
     making.clear_leftovers(farm, plan.hosts, plan.name, plan.pool, keep_ready=True)
     return making.make_empty(farm, plan)
+
+
+def fill(
+    farm: Sessions, plan: Plan, stream: ImageStream, checksums: Mapping[str, str], runner: Runner, place: Spool
+) -> ResourceSpec:
+    """Make the resource and stream an image into it, on one member: DRBD carries it to the others. Then `rest`."""
+    pieces = content(runner, stream, plan.data_bytes, place, hashed=bool(checksums))
+    spec = create(farm, plan)
+    host = plan.hosts[0]
+    farm.call(host, "promote", resource=plan.name.text)
+    send(farm.sessions[host], plan.name.text, pieces, Progress(farm.log, plan.name.text, plan.data_bytes))
+    stream.tap.verify(dict(checksums))
+    farm.call(host, "demote", resource=plan.name.text)
+    return spec
 
 
 def rest(farm: Sessions, plan: Plan, spec: ResourceSpec) -> None:

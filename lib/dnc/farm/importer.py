@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import zlib
 from typing import Iterator, List, Optional, Tuple, Union
 
 from ..command import Runner
@@ -12,7 +13,7 @@ from ..errors import BadInput, ToolMissing
 from ..grammar import MIB
 from ..log import Log
 from .files import explain
-from .session import Session
+from .session import Answer, Session
 from .source import ImageStream, Reader
 
 FRAME = 2 << 20  # bytes a request carries at most
@@ -60,12 +61,57 @@ def send(session: Session, resource: str, pieces: Iterator[Piece], progress: Pro
 
     Requests follow each other without waiting; the flush tells of any that failed.
     """
+    packer = Packer()
     for offset, data in pieces:
-        request = {"resource": resource, "offset": offset, "length": len(data), "quiet": True}
-        session.send("write", request, data)
-        progress.at(offset + len(data), len(data))
+        began = time.perf_counter()
+        request: Answer = {"resource": resource, "offset": offset, "quiet": True}
+        packed = packer.pack(data)
+        if packed is not None:
+            request["packed"] = len(data)
+        sent = data if packed is None else packed
+        session.send("write", {**request, "length": len(sent)}, sent)
+        packer.took(time.perf_counter() - began, len(data))
+        progress.at(offset + len(data), len(sent))
     session.call("flush", resource=resource)
     progress.done()
+
+
+class Packer:
+    """Compresses when that is faster than sending data as they are; both are tried at first, and again now and then.
+
+    A connection's buffers swallow a few MiB at once, so each way is timed over several pieces.
+    """
+
+    TRY = 8  # pieces sent each way before it is decided
+    AGAIN = 128  # pieces after which both are tried again
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._better = False
+        self._seconds = {False: 0.0, True: 0.0}
+        self._bytes = {False: 0, True: 0}
+
+    def pack(self, data: Union[bytes, memoryview]) -> Optional[bytes]:
+        """The piece compressed, None when it is to go as it is."""
+        turn = self._turn % self.AGAIN
+        if not (self._better if turn >= 2 * self.TRY else turn >= self.TRY):
+            return None
+        packed = zlib.compress(data, 1)
+        return packed if len(packed) < len(data) else None
+
+    def took(self, seconds: float, size: int) -> None:
+        """What a piece of `size` bytes took, its compression included."""
+        turn = self._turn % self.AGAIN
+        if turn < 2 * self.TRY:
+            # A piece that did not shrink counts against packing all the same: it was tried.
+            way = turn >= self.TRY
+            self._seconds[way] += seconds
+            self._bytes[way] += size
+        self._turn += 1
+        if turn == 2 * self.TRY - 1:
+            plain, packing = (self._seconds[way] / max(1, self._bytes[way]) for way in (False, True))
+            self._better = packing < plain
+            self._seconds, self._bytes = {False: 0.0, True: 0.0}, {False: 0, True: 0}
 
 
 def runs_of_stream(stream: Reader, limit: int) -> Iterator[Piece]:
@@ -139,6 +185,17 @@ def _fill(stream: Reader, size: int) -> bytes:
         parts.append(data)
         have += len(data)
     return b"".join(parts)
+
+
+def content(runner: Runner, stream: ImageStream, size: int, place: Spool, *, hashed: bool) -> Iterator[Piece]:
+    """What is to be written, at most `size` bytes. A local raw file is read around its holes, unless it is hashed."""
+    if runner.dry_run:
+        return iter(())
+    if stream.qcow2 is not None:
+        return runs_of_file(unpack_qcow2(runner, stream, place))
+    if stream.path is not None and not hashed:
+        return runs_of_file(stream.path)
+    return runs_of_stream(stream.content, size)
 
 
 def content_size(stream: ImageStream) -> int:

@@ -13,7 +13,7 @@ from ..tools import drbd
 from ..tools.drbd import Member, ResourceSpec
 from .session import Answer
 from .sessions import Sessions
-from .survey import Found, HostSurvey, Located, look_again, survey
+from .survey import Found, HostSurvey, Located, look_again, refuse_growing, survey
 
 FRESH = "fresh-zero"
 
@@ -129,6 +129,7 @@ def _zero_metadata(
 def require_rest(farm: Sessions, image: Located) -> None:
     """An image can be cloned while it is complete and down everywhere. Raises Unsafe, Busy, Unreachable."""
     image.require_complete(farm)
+    refuse_growing(image)
     up = [host for host, found in image.found.items() if found.up] or runs_alone(farm, image)
     if up:
         raise Busy(f"image {image.name} is in use on {' '.join(up)}", hint="a persistent image serves one VM at a time")

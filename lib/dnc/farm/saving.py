@@ -10,7 +10,7 @@ from ..tools import drbd
 from . import making, snapshots
 from .making import Plan
 from .sessions import Sessions
-from .survey import Located, locate, look_again, refuse_half_made
+from .survey import Located, locate, look_again, refuse_growing, refuse_half_made
 
 
 class Saving:
@@ -34,6 +34,7 @@ class Saving:
         """
         farm, disk = self._farm, self._disk
         refuse_half_made(disk)
+        refuse_growing(disk)
         proof = self._earlier_proof()
         # First, since on ZFS the image that a killed run made may still hold the snapshot of that run.
         self._make_room()

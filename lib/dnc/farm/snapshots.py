@@ -16,7 +16,7 @@ from ..tools.drbd import ResourceSpec
 from . import making
 from .session import Answer
 from .sessions import Sessions
-from .survey import Located, locate, look_again, refuse_half_made
+from .survey import Located, locate, look_again, refuse_growing, refuse_half_made
 
 
 class Known(NamedTuple):
@@ -68,6 +68,7 @@ def create(farm: Sessions, located: Located, label: str, domain: Optional[str], 
     broke: nothing is left then), NoSpace, Busy, Unreachable.
     """
     refuse_half_made(located)
+    refuse_growing(located)
     _refuse_moving(located)
     before = known(farm, located, room=True)
     earlier = before[label].proof_on(located.hosts) if label in before else None
@@ -210,6 +211,7 @@ def _require_revertible(located: Located) -> None:
     for host, found in located.found.items():
         if found.spec is None or not (found.spec.state == "ready" or found.spec.reverting):
             raise Unsafe(f"{located.name} is not complete on {host}", hint="it was being made or removed")
+    refuse_growing(located)
     _refuse_moving(located)
 
 

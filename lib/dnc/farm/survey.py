@@ -31,6 +31,8 @@ class Found(NamedTuple):
     intent: Optional[Mapping[str, Any]]
     unfinished: Optional[Mapping[str, Any]]
     copies: Optional[Mapping[str, bool]] = None
+    content: Optional[Mapping[str, Any]] = None
+    growing: bool = False
 
     @property
     def anything(self) -> bool:
@@ -114,6 +116,7 @@ def _found(record: Answer) -> Found:
         Volume(volume["pool"], volume["name"], volume["bytes"], volume["device"]) if volume else None,
         parse_status(status) if status else None,
         record.get("given_up"), record.get("intent"), record.get("unfinished"), record.get("copies"),
+        record.get("content"), bool(record.get("growing")),
     )
 
 
@@ -167,6 +170,13 @@ def refuse_half_made(located: Located) -> None:
             hint="onevm disk-snapshot-revert again" if reverting else
             "it was being made or removed: remove it, make it again",
         )
+
+
+def refuse_growing(located: Located) -> None:
+    """Raise Unsafe where a growth was begun and not finished: old metadata may still lie in what is data by now."""
+    hosts = [host for host, found in located.found.items() if found.growing]
+    if hosts:
+        raise Unsafe(f"{located.name} is half grown on {' '.join(hosts)}", hint="resize the disk again")
 
 
 def _ready(found: Found) -> bool:

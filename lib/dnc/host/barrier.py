@@ -1,23 +1,20 @@
 """The barrier for a snapshot of a running VM's disk: the guest waits until every member has its snapshot (rule 11).
 
 DRBD 9: writes are held back on the Primary (`suspend-io`). DRBD 8.4: the domain is paused, and nothing may be under
-way. A holder, a process of its own, freezes and thaws; so the guest goes on within moments when the agent is killed,
-by whatever signal, and after LIMIT_S in any case.
+way. A holder (freezing.py) freezes and thaws; so the guest goes on within moments when the agent is killed, by whatever
+signal, and after LIMIT_S in any case.
 """
 
 from __future__ import annotations
 
-import os
-import select
 import time
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..command import Apart, Runner, start_apart
-from ..errors import DncError, TimedOut, ToolFailed, Unsafe
-from ..log import Log
+from ..errors import DncError, TimedOut, Unsafe
 from ..tools import drbd, drbd84, xl
 from ..tools.drbd import ResourceSpec
 from .files import read_text
+from .freezing import Argv, Holder
 from .machine import Host
 
 # No guest waits longer, whatever happens to those who froze it.
@@ -26,9 +23,6 @@ LIMIT_S = 60.0
 _QUIET_S = 10.0
 # Two looks this far apart must see the same: what the backend had taken from the guest may not be with DRBD yet.
 _BETWEEN_LOOKS_S = 0.01
-_THAW_TRIES = 50
-
-Argv = Sequence[str]
 
 
 class Thawed(NamedTuple):
@@ -43,11 +37,10 @@ class Barrier:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._holder: Optional[Apart] = None
+        self._holder: Optional[Holder] = None
         self._specs: List[ResourceSpec] = []
         self._written: Dict[str, int] = {}
         self._began = 0.0
-        self._thaw: List[Argv] = []
 
     def freeze(self, names: Sequence[str], domain: Optional[str]) -> None:
         """From here on nobody writes to these disks. Raises Unsafe (not Primary and in sync here), TimedOut."""
@@ -61,15 +54,10 @@ class Barrier:
         if host.runner.dry_run:
             host.log.info("would freeze, and thaw after all snapshots: " + "; ".join(" ".join(argv) for argv in freeze))
             return
-        self._thaw = thaw
-        self._holder = start_apart(lambda requests, replies: hold(freeze, thaw, requests, replies))
+        self._holder = Holder(host, freeze, thaw, LIMIT_S)
         self._began = time.monotonic()
-        os.write(self._holder.requests, b"freeze\n")
-        said = self._hear(_QUIET_S + LIMIT_S)
-        if said != "frozen":
-            self.end()
-            raise DncError(f"{names[0]} cannot be frozen: {said}", hint="the guest runs on; try again")
         try:
+            self._holder.freeze(names[0])
             self._await_quiet()
         except DncError:
             self.end()
@@ -128,73 +116,4 @@ class Barrier:
     def end(self) -> bool:
         """Have the guest go on, whatever the state; whether it was frozen until now."""
         holder, self._holder = self._holder, None
-        if holder is None:
-            return False
-        try:
-            os.write(holder.requests, b"thaw\n")
-        except OSError:
-            self._host.log.warn("the guest went on before it was told to")
-        os.close(holder.requests)
-        said = self._hear_from(holder, LIMIT_S)
-        os.close(holder.replies)
-        if said != "thawed":
-            self._host.log.warn(f"barrier: {said or 'its holder is gone'}")
-            for argv in self._thaw:
-                _thaw(self._host.runner, argv)
-        return said == "thawed"
-
-    def _hear(self, timeout: float) -> str:
-        return self._hear_from(self._holder, timeout) if self._holder is not None else ""
-
-    @staticmethod
-    def _hear_from(holder: Apart, timeout: float) -> str:
-        """One line of the holder, empty when it is gone or silent."""
-        said = b""
-        deadline = time.monotonic() + timeout
-        while not said.endswith(b"\n"):
-            ready = select.select([holder.replies], [], [], max(0.0, deadline - time.monotonic()))[0]
-            data = os.read(holder.replies, 1) if ready else b""
-            if not data:
-                break
-            said += data
-        return said.decode("utf-8", "replace").strip()
-
-
-def hold(freeze: Sequence[Argv], thaw: Sequence[Argv], requests: int, replies: int) -> None:
-    """The holder's life: freeze when told, thaw when told, when nobody can tell any more, or when it is time."""
-    runner = Runner(Log("barrier", sink=lambda _level, _text: None))
-    if not os.read(requests, 64):
-        return
-    try:
-        for argv in freeze:
-            runner.run(argv, privileged=True)
-        said = "frozen"
-    except DncError as error:
-        said = f"failed: {error.what}"
-    _say(replies, said)
-    if said == "frozen" and not select.select([requests], [], [], LIMIT_S)[0]:
-        said = "it was frozen too long"
-    failed = [argv for argv in thaw if not _thaw(runner, argv)]
-    _say(replies, f"not thawed: {' '.join(failed[0])}" if failed else "thawed" if said == "frozen" else said)
-
-
-def _thaw(runner: Runner, argv: Argv) -> bool:
-    """Again and again: a guest that stays frozen is worse than anything that can come of trying."""
-    for _ in range(_THAW_TRIES):
-        try:
-            runner.run(argv, privileged=True)
-            return True
-        except ToolFailed as error:
-            if xl.says_unknown_domain(error.stderr):
-                return True
-        except DncError:
-            pass
-        time.sleep(0.1)
-    return False
-
-
-def _say(replies: int, text: str) -> None:
-    try:
-        os.write(replies, text.replace("\n", " ").encode() + b"\n")
-    except OSError:
-        return  # nobody listens any more
+        return holder is not None and holder.thaw()

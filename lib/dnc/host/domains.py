@@ -60,6 +60,25 @@ class Domains:
 
     # Checks.
 
+    def await_capacity(self, name: str, vdev: str, size: int, timeout: float) -> None:
+        """Wait until the guest has been told that a disk has `size` bytes; blkback looks ten times a second.
+
+        Raises NotFound (no such domain), TimedOut, ToolFailed.
+        """
+        domain = self._require(name)
+        if self._runner.dry_run:
+            return
+        argv = xl.disk_capacity(domain.id, xl.vdev_number(vdev))
+
+        def told() -> Optional[bool]:
+            text = self._ask(argv).strip()
+            return True if text.isdigit() and int(text) * 512 >= size else None
+
+        self._patience.until(
+            told, timeout=timeout, what=f"{name}: the backend of {vdev} did not see {size} bytes", interval=_INTERVAL,
+            hint="the guest sees the new size when it is started anew; dmesg tells what the backend does",
+        )
+
     def verify_running(self, name: str, vdevs: Sequence[str]) -> None:
         """That the domain is there, not crashed, and has every disk of `vdevs` with a living backend.
 
@@ -195,14 +214,6 @@ class Domains:
         """Ask the guest to reboot. Raises NotFound, ToolFailed."""
         self._require(name)
         self._change(xl.reboot(name), f"{name} cannot be rebooted", DESTROY_TIMEOUT)
-
-    def pause(self, name: str) -> None:
-        """Stop scheduling. Raises ToolFailed."""
-        self._change(xl.pause(name), f"{name} cannot be paused", DESTROY_TIMEOUT)
-
-    def unpause(self, name: str) -> None:
-        """Schedule again. Raises ToolFailed."""
-        self._change(xl.unpause(name), f"{name} cannot be unpaused", DESTROY_TIMEOUT)
 
     def rename(self, name: str, new: str) -> None:
         """Give a domain another name. Raises ToolFailed."""

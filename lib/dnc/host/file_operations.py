@@ -50,7 +50,7 @@ def remove_link(work: Work, path: str) -> Reply:
 def list_files(work: Work, path: str) -> Reply:
     """Files and links of a directory."""
     files, links = work.host.links.listing(path)
-    return {"files": files, "links": links}
+    return {"files": files, "links": links, "exists": work.host.links.exists(path)}
 
 
 def read_file(work: Work, path: str, offset: int = 0, length: int = a.RAW_LIMIT) -> Reply:
@@ -76,6 +76,14 @@ def remove_file(work: Work, path: str) -> Reply:
     return None
 
 
+def rename_file(work: Work, path: str, to: str) -> Reply:
+    """Move a file within this host; undo moves it back."""
+    renamed = work.host.links.rename_file(path, to)
+    if renamed:
+        work.undo.push(f"file {path} moved", partial(work.host.links.rename_file, to, path))
+    return {"renamed": renamed}
+
+
 OPERATIONS: Dict[str, Operation] = {
     "ensure_directory": offer(ensure_directory, path=a.path),
     "remove_directory": offer(remove_directory, path=a.path),
@@ -86,5 +94,6 @@ OPERATIONS: Dict[str, Operation] = {
     "write_file": offer(
         write_file, True, path=a.path, offset_=a.number, length=a.raw_length, mode_=a.number, last_=a.flag
     ),
+    "rename_file": offer(rename_file, path=a.path, to=a.path),
     "remove_file": offer(remove_file, path=a.path),
 }

@@ -1,4 +1,4 @@
-"""Notes that must outlive an action: disks given up, two primaries allowed, removals to finish on other hosts."""
+"""Notes that must outlive an action: disks given up, two primaries allowed, growth and removals to be finished."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ GIVEN_UP = "given-up"
 INTENTS = "intents"
 UNFINISHED = "unfinished"
 COPIES = "copies"
+GROWING = "growing"
+IMPORTS = "imports"
 # Far longer than any action runs; older marks stop nobody any more.
 _MARK_AGE_S = 7 * 86400.0
 # OpenNebula monitors datastores every five minutes.
@@ -84,6 +86,31 @@ class Journal:
     def clear_copies(self, name: str) -> None:
         """The image is gone, and its copies with it."""
         self._files.remove(self._path(COPIES, name))
+
+    def note_growth(self, name: str, old_bytes: int, cleaned: bool) -> None:
+        """A disk is growing from volumes of `old_bytes`; cleaned: what was metadata there is harmless already."""
+        record = {"old_bytes": old_bytes, "cleaned": cleaned, "since": time.time()}
+        self._files.write_record(self._path(GROWING, name), record)
+
+    def growth(self, name: str) -> Optional[Dict[str, Any]]:
+        """{old_bytes, cleaned, since} of a growth that is not finished."""
+        return self._files.read_record(self._path(GROWING, name))
+
+    def clear_growth(self, name: str) -> None:
+        """The growth is finished, or the disk is gone."""
+        self._files.remove(self._path(GROWING, name))
+
+    def note_content(self, name: str, content: Dict[str, Any]) -> None:
+        """An image volume holds what a file on the frontend held: `content` says which, as it was then."""
+        self._files.write_record(self._path(IMPORTS, name), content)
+
+    def content(self, name: str) -> Optional[Dict[str, Any]]:
+        """What note_content recorded."""
+        return self._files.read_record(self._path(IMPORTS, name))
+
+    def clear_content(self, name: str) -> None:
+        """The image volume is gone."""
+        self._files.remove(self._path(IMPORTS, name))
 
     def note_fill(self, pool: str, percent: float) -> None:
         """How full a pool was when monitoring looked."""

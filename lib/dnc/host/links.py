@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Dict, Tuple
 
 from ..errors import BadInput, Conflict, NotFound
 from ..grammar import parse_path
-from .files import Files, explain
+from .files import Files, explain, sync_directory
 
 
 class Links:
@@ -92,6 +93,26 @@ class Links:
     def remove_file(self, path: str) -> None:
         """Remove a file or a link; absent is success."""
         self._files.remove(self.inside(path))
+
+    def rename_file(self, path: str, to: str) -> bool:
+        """Move a file within this host; False between file systems. Its directory is there. Raises NotFound."""
+        path, to = self.inside(path), self.inside(to)
+        if self._files.would(f"rename {path} to {to}"):
+            return True
+        try:
+            os.rename(path, to)
+            sync_directory(os.path.dirname(to))
+        except FileNotFoundError:
+            raise NotFound(f"{path} does not exist") from None
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                return False
+            raise explain(error, to) from None
+        return True
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a directory."""
+        return os.path.isdir(self.inside(path))
 
     def listing(self, path: str) -> Tuple[Dict[str, int], Dict[str, str]]:
         """(regular files with their bytes, links with their targets) right in a directory; absent is empty."""

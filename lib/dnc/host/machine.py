@@ -11,7 +11,7 @@ from ..grammar import PoolKind, PoolSpec, parse_pool
 from ..log import Log
 from ..tools.drbd import Dialect, ResourceSpec
 from .files import Files, read_text
-from .journal import COPIES, GIVEN_UP, INTENTS, UNFINISHED, Journal
+from .journal import COPIES, GIVEN_UP, GROWING, IMPORTS, INTENTS, UNFINISHED, Journal
 from .links import Links
 from .locks import Locks
 from .minors import Minors
@@ -118,7 +118,7 @@ class Host:
 
     def ensure_state_directories(self) -> None:
         """What share/host/prepare makes; missing ones are made if /var/lib/dnc allows it."""
-        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED, COPIES):
+        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED, COPIES, GROWING, IMPORTS):
             path = f"{self.paths.state}/{part}"
             if not os.path.isdir(path):
                 try:

@@ -20,10 +20,12 @@ if the session does not hold it yet.
   survey {resources: [R]|null, pools: [POOL]?, vm_directory: PATH?, promises: bool?}    null = all that have a file here
         -> {resources: {R: {spec: SPEC|null, volume: {pool, name, bytes, device}|null, status: STATUS|null,
                             given_up: {frontend, host}|null, intent: {vm, source, destination, since}|null,
-                            unfinished: {hosts, since}|null, copies: {host: current}|null}},
+                            unfinished: {hosts, since}|null, copies: {host: current}|null,
+                            content: {path, mtime_ns, size}|null, growing: bool}},
             pools: {POOL: {total, used, free, fill (percent, metadata counted), volumes (dnc's on this host),
                     promised: bytes of all its volumes|null}},      promised: only if asked for by `promises`
             minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
+        growing: a growth of the disk was begun and is not finished
         volume tells what can be seen without a process: null may also mean a volume that is not active
   lock {resources: [R], shared: [R]?, timeout_s?, ignore_given_up?} -> {}    until the session ends; Busy, GivenUp.
         shared: must not change meanwhile (an image being cloned)
@@ -36,7 +38,8 @@ if the session does not hold it yet.
         takes the origin's shared lock if the session has none.
         Both: a half-made left-over of that name (resource absent or "making") is removed first; Conflict, NoSpace
   ensure_volume_size {pool, name: R, bytes} -> {bytes}           * grows, never shrinks
-  remove_volume {pool, name: R} -> {removed: bool}               * Busy names the clones that need it; absent is success
+  remove_volume {pool, name: R} -> {removed: bool}               * absent is success; what clones need of it goes
+        with the last of them
 
   snapshots {resource, room?: bool} -> {snapshots: {LABEL: {bytes, used|null, proof|null}}}   room: NoSpace when full
   create_snapshot {resource, snapshot: LABEL} -> {}              * one command, guests may wait for it
@@ -49,6 +52,16 @@ if the session does not hold it yet.
   swap_volume {resource} -> {}                     * it takes the name; resource down, its state making, proof revert:
   settle_snapshots {resource} -> {}                * what the revert left; after commit, cannot be taken back
   invalidate {resource} -> {}                      * all of this member's data are copied from its peers
+
+  grow_volume {resource, bytes} -> {bytes, old_bytes}            * of a disk that holds data; a note of it is left.
+        old_bytes: the size before, also when an earlier run has grown it already. NoSpace
+  resize {resource, data_bytes, start, end, domain?} -> {clean, frozen_s}       * on the Primary, once all have grown:
+        drbdadm resize, no resync; [start, end), from the smallest old data_end to the largest old size of a volume,
+        becomes zeros through the device while `domain` is paused. Unsafe: not in sync, or it did not grow.
+        clean false: it had grown before, so the members have to be compared, and stale blocks zeroed:
+  block_digests {resource, start, end} -> {blocks: [text a 4 KiB]}               of this member's own volume
+  zero_stale {resource, blocks: {offset: text}, domain?} -> {frozen_s}          * those that still hold the same
+  finish_growth {resource, data_bytes} -> {}       * sizes compared, the file says the new one, the note is gone
 
   write_resource {spec: SPEC} -> {}                * whole file, atomic; Conflict if another has its minor or port
   mark_ready {resource, proof?} -> {}              * state "ready", proof recorded
@@ -69,26 +82,29 @@ if the session does not hold it yet.
   promote {resource} -> {status: STATUS}           Unsafe if not UpToDate or if a peer is Primary without intent
   demote {resource, timeout_s?} -> {status: STATUS|null}   retried while the device is held open, then Busy
 
-  write {resource, offset, length, quiet?} + raw bytes -> {}     quiet: no answer, a failure is the next flush's answer
+  write {resource, offset, length, quiet?, packed?} + raw bytes -> {}     quiet: no answer, a failure is the next
+        flush's answer; packed: the bytes are zlib's of so many
   flush {resource} -> {bytes}                      all written so far is on the disks of all connected members
   read {resource, offset, length} -> {length} + that many raw bytes (fewer at the end of the device)
   format {resource, filesystem} -> {}              ext2 ext3 ext4 xfs btrfs vfat swap
   digest {resource, length?, whole?} -> {sha256, bytes}    of this member's own volume, data area only; in any role.
         whole: the metadata too
   read_volume {resource, offset, length} -> {length, zeros} + that many raw bytes unless zeros     below DRBD, metadata
-        too; Unsafe while it is up
+        too; takes the shared lock; Unsafe while it is up
   note_copy {resource, host, current: bool} -> {}  that host holds this image's content; under the shared lock. Whoever
         takes the exclusive one may change the image: no copy is current any more
   describe_lock {resource, text} -> {}             what others read who wait for the lock
 
   ensure_directory {path}  remove_directory {path} (with contents)  ensure_link {path, resource}  remove_link {path}
         -> {}
-  list_files {path} -> {files: {name: bytes}, links: {name: target}}        absent directory = empty
+  list_files {path} -> {files: {name: bytes}, links: {name: target}, exists}    absent directory = empty
   read_file {path, offset?, length?} -> {length, size} + raw bytes
   write_file {path, offset?, length, mode?, last?} + raw bytes -> {}        last (default true) puts it in place
+  rename_file {path, to} -> {renamed: bool}        within this host; false = `to` is on another file system
   remove_file {path} -> {}
 
   give_up {resource, frontend_time} -> {}          needs no lock: actions started before see it and stop
+  note_content {resource, content: {path, mtime_ns, size}} -> {}      * the file on the frontend it was made from
   note_unfinished {resource, hosts: [..]} -> {}    clear_unfinished {resource} -> {}
   allow_two_primaries {resource, vm, source, destination} -> {}    intent first; needs Connected, UpToDate on both
   settle {vm, resources: [R], domain, role_here: bool|null}
@@ -111,12 +127,12 @@ from typing import Any, Dict, Mapping, Tuple
 
 from ..errors import BadInput
 from ..grammar import shown
-from . import arguments, file_operations, resource_operations, snapshot_operations, volume_operations
+from . import arguments, file_operations, growth, resource_operations, snapshot_operations, volume_operations
 from .work import Operation, Reply, Work
 
 OPERATIONS: Dict[str, Operation] = {
     **volume_operations.OPERATIONS, **resource_operations.OPERATIONS, **file_operations.OPERATIONS,
-    **snapshot_operations.OPERATIONS,
+    **snapshot_operations.OPERATIONS, **growth.OPERATIONS,
 }
 
 

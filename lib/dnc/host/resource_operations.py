@@ -50,7 +50,8 @@ def _seen(work: Work, name: str, spec: Optional[ResourceSpec], status: Optional[
         "spec": spec.to_json() if spec else None, "volume": volume.to_json() if volume else None,
         "status": status.to_json() if status else None, "given_up": host.journal.given_up(name),
         "intent": host.journal.intent(name), "unfinished": host.journal.unfinished(name),
-        "copies": host.journal.copies(name) or None,
+        "copies": host.journal.copies(name) or None, "content": host.journal.content(name),
+        "growing": host.journal.growth(name) is not None,
     }
 
 
@@ -187,6 +188,8 @@ def remove_resource(work: Work, resource: str) -> Reply:
     host.minors.release(resource)
     host.journal.clear_intent(resource)
     host.journal.clear_copies(resource)
+    host.journal.clear_growth(resource)
+    host.journal.clear_content(resource)
     return None
 
 
@@ -220,6 +223,14 @@ def demote(work: Work, resource: str, timeout_s: float = RELEASE_TIMEOUT_S) -> R
 def give_up(work: Work, resource: str, frontend_time: float) -> Reply:
     """OpenNebula wants the disk gone."""
     work.host.journal.give_up(resource, frontend_time)
+    return None
+
+
+def note_content(work: Work, resource: str, content: Dict[str, Any]) -> Reply:
+    """The file that an image volume was made from."""
+    work.own(resource)
+    work.host.journal.note_content(resource, content)
+    work.undo.push(f"{resource} is an import", partial(work.host.journal.clear_content, resource))
     return None
 
 
@@ -301,6 +312,7 @@ OPERATIONS: Dict[str, Operation] = {
     "promote": offer(promote, resource=a.resource),
     "demote": offer(demote, resource=a.resource, timeout_s_=a.seconds),
     "give_up": offer(give_up, resource=a.resource, frontend_time=a.seconds),
+    "note_content": offer(note_content, resource=a.resource, content=a.record),
     "note_unfinished": offer(note_unfinished, resource=a.resource, hosts=a.hosts),
     "clear_unfinished": offer(clear_unfinished, resource=a.resource),
     "allow_two_primaries": offer(

@@ -249,12 +249,22 @@ class Resources:
 
     def _require_size(self, spec: ResourceSpec) -> None:
         """Exit statuses say nothing about sizes (design rule 12): what the kernel has must hold the data."""
-        sectors = read_text(f"{self._sys_block}/drbd{spec.minor}/size") if spec.replicated else None
-        if sectors and int(sectors) * 512 < spec.data_bytes:
+        size = self.kernel_bytes(spec)
+        if size is not None and size < spec.data_bytes:
             raise Unsafe(
-                f"{spec.name} has {int(sectors) * 512} bytes, not {spec.data_bytes}",
+                f"{spec.name} has {size} bytes, not {spec.data_bytes}",
                 hint="a member's volume is smaller than it should be: compare them",
             )
+
+    def kernel_bytes(self, spec: ResourceSpec) -> Optional[int]:
+        """Size of the DRBD device as the kernel has it; None while it is down, or without DRBD."""
+        sectors = read_text(f"{self._sys_block}/drbd{spec.minor}/size") if spec.replicated else None
+        return int(sectors) * 512 if sectors else None
+
+    def resize(self, name: str) -> None:
+        """Take over volumes that have grown on all members; sizes are the caller's to compare (design rule 12)."""
+        spec = self.files.get(name)
+        self._run(self.dialect(spec).resize(spec), spec)
 
     def _tell(self, name: str, status: ResourceStatus) -> None:
         for peer in status.peers:

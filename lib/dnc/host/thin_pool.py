@@ -107,6 +107,7 @@ class ThinPool:
         volume = existing(self, name)
         if volume.bytes >= size:
             return volume
+        refuse_when_full(self, self._around, clone=False)
         self._run(lvm.extend(self._group, name, size), name)
         return existing(self, name)
 

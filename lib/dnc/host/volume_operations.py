@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Optional
 
-from ..errors import Busy, Conflict, DncError, NoSpace, NotFound, Unsafe
+from ..errors import BadInput, Busy, Conflict, DncError, NoSpace, NotFound, Unsafe
 from ..grammar import PoolSpec
 from . import arguments as a
 from .pools import Pool, Volume
@@ -88,16 +88,30 @@ def remove_volume(work: Work, pool: PoolSpec, name: str) -> Reply:
     return {"removed": work.host.pool(pool).remove_volume(name)}
 
 
-def write(work: Work, resource: str, offset: int, length: int, raw: bytes, quiet: bool = False) -> Reply:
+def write(
+    work: Work, resource: str, offset: int, length: int, raw: bytes, quiet: bool = False, packed: int = 0
+) -> Reply:
     """Write raw bytes; a quiet failure is kept for the next flush."""
     try:
         if work.failed_write is None:
-            work.devices.write(resource, offset, raw)
+            work.devices.write(resource, offset, _unpacked(raw, packed) if packed else raw)
     except DncError as error:
         if not quiet:
             raise
         work.failed_write = error
     return None
+
+
+def _unpacked(raw: bytes, size: int) -> bytes:
+    import zlib  # only what comes over slow networks is compressed
+
+    try:
+        data = zlib.decompressobj().decompress(raw, size + 1)
+    except zlib.error as error:
+        raise BadInput(f"compressed data are damaged: {error}") from None
+    if len(data) != size:
+        raise BadInput(f"compressed data hold {len(data)} bytes or more, not {size}")
+    return data
 
 
 def flush(work: Work, resource: str) -> Reply:
@@ -124,7 +138,11 @@ def format(work: Work, resource: str, filesystem: str) -> Reply:
 
 
 def read_volume(work: Work, resource: str, offset: int, length: int) -> Reply:
-    """Raw bytes of a replica that is down, metadata too; zeros are not sent."""
+    """Raw bytes of a replica that is down, metadata too; zeros are not sent.
+
+    Nobody can bring it up while we share its lock.
+    """
+    work.share(resource)
     data = work.devices.read_volume(resource, offset, length)
     if not data.strip(b"\0"):
         return {"length": len(data), "zeros": True}
@@ -165,7 +183,8 @@ OPERATIONS: Dict[str, Operation] = {
     ),
     "ensure_volume_size": offer(ensure_volume_size, pool=a.pool, name=a.resource, bytes=a.number),
     "remove_volume": offer(remove_volume, pool=a.pool, name=a.resource),
-    "write": offer(write, True, resource=a.resource, offset=a.number, length=a.raw_length, quiet_=a.flag),
+    "write": offer(write, True, resource=a.resource, offset=a.number, length=a.raw_length, quiet_=a.flag,
+                   packed_=a.raw_length),
     "flush": offer(flush, resource=a.resource),
     "read": offer(read, resource=a.resource, offset=a.number, length=a.raw_length),
     "format": offer(format, resource=a.resource, filesystem=a.filesystem),

@@ -105,11 +105,12 @@ class ZfsPool:
         volume = existing(self, name)
         if volume.bytes >= size:
             return volume
+        refuse_when_full(self, self._around, clone=False)
         self._change(zfs.set_size(self._dataset(name), size), name)
         return volume._replace(bytes=size)
 
     def remove_volume(self, name: str) -> bool:
-        """See Pool. Images that were cloned from this one take over what they share with it."""
+        """See Pool. What others need of it stays out of sight until the last of them goes."""
         resource = parse_resource(name)
         if resource.kind is ResourceKind.IMAGE:
             return self.snapshots.dismantle(name)

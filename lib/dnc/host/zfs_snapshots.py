@@ -8,6 +8,7 @@ unique wherever `zfs promote` moves them. Every step can be killed and repeated:
 
 from __future__ import annotations
 
+import os
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import BadInput, Busy, NotFound, ToolFailed
@@ -16,6 +17,8 @@ from ..tools import zfs
 from .pools import NEXT, OLD, RELEASE_TIMEOUT_S, Snapshot, Surroundings
 
 _BRANCH = ".branch-"
+# What VMs' disks still hang on of a removed image: gone-<image>-<number>, a name that no disk has.
+_TOMB = "gone-"
 # Each turn of a loop below removes or renames one thing; nothing has so many.
 _TURNS = 10_000
 
@@ -175,8 +178,8 @@ class ZfsSnapshots:
     # -- removal -------------------------------------------------------------------------------------------------
 
     def needed_by(self, name: str) -> Tuple[str, ...]:
-        """Volumes of others that hang on this one and can't take over: all but images."""
-        return tuple(clone for clone in self._foreign(name, self.tree()) if not is_image(clone))
+        """Volumes of others that hang on this one and can't take over."""
+        return tuple(clone for clone in self._foreign(name, self.tree()) if not _takes_over(clone))
 
     def _foreign(self, name: str, tree: Tree) -> Tuple[str, ...]:
         family = tree.family(self._dataset(name))
@@ -188,18 +191,15 @@ class ZfsSnapshots:
     def dismantle(self, name: str) -> bool:
         """Remove a volume, its snapshots and all that carries them; images cloned from it take over what they share.
 
-        False when there was nothing. Raises Busy: held open, or VMs' disks hang on it (then nothing is changed).
+        What VMs' disks still hang on is buried: it waits under a name that is no disk's until the last of them goes.
+        False when there was nothing. Raises Busy: held open. Every step can be killed and repeated.
         """
         tree = self.tree()
         family = tree.family(self._dataset(name))
         if not family:
             return False
-        foreign = self._foreign(name, tree)
-        needed = [clone for clone in foreign if not is_image(clone)]
-        if needed:
-            raise Busy(f"{name} is the origin of {', '.join(needed)}", hint="remove these clones first")
         outer = {zvol.origin for one in family for zvol in (tree.zvols[one],) if zvol.origin}
-        if foreign or len(family) > 1:
+        if len(family) > 1 or self._foreign(name, tree):
             self._loosen(name, tree, family)
             tree = self.tree()
         for _ in range(_TURNS):
@@ -208,21 +208,23 @@ class ZfsSnapshots:
                 break
             self._destroy(self._short(leaf))
             tree = self.tree() if len(family) > 1 else Tree({}, [])
+        for left in tree.family(self._dataset(name)):
+            self._insist(zfs.rename(left, self._dataset(f"{_TOMB}{name}-{os.urandom(4).hex()}")), name)
         for origin in outer:
-            if origin.partition("@")[0] not in family:
-                self.remove_origin(origin)
+            if origin.partition("@")[0] not in family and not self.remove_origin(origin):
+                self._sweep_tombs()
         return True
 
     def _loosen(self, name: str, tree: Tree, family: Sequence[str]) -> None:
-        """Snapshots go with their last clone, and images stand on their own feet."""
+        """Snapshots go with their last clone, and whoever can take over stands on its own feet."""
         for snapshot in tree.snapshots:
             if snapshot.dataset in family and not snapshot.deferred:
                 self._change(zfs.destroy_snapshot(snapshot.dataset, snapshot.name, deferred=True), name)
         for _ in range(_TURNS):
-            images = self._foreign(name, self.tree())
-            if not images:
+            heirs = [clone for clone in self._foreign(name, self.tree()) if _takes_over(clone)]
+            if not heirs:
                 return
-            self._change(zfs.promote(self._dataset(images[0])), images[0])
+            self._change(zfs.promote(self._dataset(heirs[0])), heirs[0])
 
     def _leaf(self, name: str, tree: Tree) -> Optional[str]:
         family = tree.family(self._dataset(name))
@@ -247,21 +249,39 @@ class ZfsSnapshots:
         return True
 
     def sweep(self, name: str) -> None:
-        """What an interrupted revert of a volume, or a revert of its origin, left of it after its removal."""
+        """What an interrupted revert of a volume, a revert of its origin, or the origin's removal left for now."""
         self.dismantle(name)
         tree = self.tree()
         for snapshot in tree.snapshots:
             if snapshot.name == name and not tree.clones(snapshot):
                 self.remove_origin(snapshot.full)
                 self.settle(self._short(snapshot.dataset).partition(".")[0])
+        self._sweep_tombs()
+
+    def _sweep_tombs(self) -> None:
+        """Remove the buried volumes that nothing needs any more; one may have needed another."""
+        for _ in range(_TURNS):
+            tree = self.tree()
+            needed = {(zvol.origin or "").partition("@")[0] for zvol in tree.zvols.values()}
+            idle = [one for one in tree.zvols if self._short(one).startswith(_TOMB) and one not in needed]
+            try:
+                for one in idle:
+                    self._destroy(self._short(one))
+                    self.remove_origin(tree.zvols[one].origin or "")
+            except Busy:
+                return  # udev looks into it: the next sweep has it
+            if not idle:
+                return
 
 
 def _snapshot_name(name: str, label: str) -> str:
     return f"{name}.snap-{label}"
 
 
-def is_image(name: str) -> bool:
-    """Whether a volume of that name is an image's."""
+def _takes_over(name: str) -> bool:
+    """Whether a volume that hangs on another one may own what they share: an image, or one that is buried itself."""
+    if name.startswith(_TOMB):
+        return True
     try:
         return parse_resource(name).kind is ResourceKind.IMAGE
     except BadInput:

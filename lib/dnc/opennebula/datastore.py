@@ -127,7 +127,8 @@ def _image(element: Element) -> Image:
         source=text_of(element, "SOURCE").strip(),
         size_mib=parse_id(size, "image SIZE") if size else 0,
         format=text_of(element, "FORMAT").strip(),
-        filesystem=text_of(element, "FS").strip(),
+        # FSTYPE is what cxm's users write.
+        filesystem=text_of(element, "FS").strip() or template.get("FSTYPE", "").strip(),
         checksums={key.lower(): template[key].strip().lower() for key in CHECKSUMS if template.get(key)},
         replicas_text=template.get("DNC_REPLICAS", ""),
     )

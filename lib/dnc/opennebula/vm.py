@@ -10,6 +10,7 @@ from ..grammar import (
     PoolSpec,
     ResourceName,
     clone_name,
+    image_name,
     parse_id,
     parse_image_source,
     parse_pool,
@@ -18,6 +19,9 @@ from ..grammar import (
     volatile_name,
 )
 from .xml import Element, attributes, parse_document, require_text, text_of
+
+# The name of this transfer driver in oned.conf (TM_MAD_CONF).
+OWN_TM_MAD = "dnc"
 
 
 class DiskKind(enum.Enum):
@@ -51,6 +55,7 @@ class LcmState(enum.IntEnum):
     CLEANUP_DELETE = 23
     EPILOG_UNDEPLOY = 30
     PROLOG_UNDEPLOY = 31
+    PROLOG_MIGRATE_SUSPEND = 45
     PROLOG_MIGRATE_UNKNOWN = 60
 
 
@@ -77,6 +82,17 @@ class Disk(NamedTuple):
         if self.image is None:
             raise BadInput(f"disk {self.id} of VM {vm} is not a disk of dnc")
         return self.image if self.kind is DiskKind.PERSISTENT else clone_name(self.image, vm, self.id)
+
+    @property
+    def file(self) -> str:
+        """The image file on the frontend that the disk is a copy of; empty for images that are volumes."""
+        source = self.attributes.get("SOURCE", "")
+        return source if self.image is not None and source.startswith("/") else ""
+
+    @property
+    def saved(self) -> bool:
+        """Whether OpenNebula takes what the VM writes for the image's."""
+        return _yes(self.attributes.get("SAVE"))
 
     @property
     def destroyed_with_vm(self) -> bool:
@@ -261,8 +277,13 @@ def _disk(vm: int, element: Element) -> Disk:
 def _image_and_kind(values: Dict[str, str], kind_text: str) -> Tuple[Optional[ResourceName], DiskKind]:
     if kind_text in ("swap", "fs"):
         return None, DiskKind.VOLATILE
+    source = values.get("SOURCE", "")
+    if source.startswith("/") and values.get("TM_MAD", "") == OWN_TM_MAD and values.get("IMAGE_ID", "").strip():
+        # A file-based datastore (DS_MAD=fs): what the VM gets is its own copy, whatever the image is.
+        image = image_name(parse_id(values["IMAGE_ID"].strip(), "IMAGE_ID"))
+        return image, DiskKind.CLONE if _yes(values.get("CLONE")) else DiskKind.LINKED
     try:
-        image = parse_image_source(values.get("SOURCE", ""))
+        image = parse_image_source(source)
     except BadInput:
         return None, DiskKind.FOREIGN
     if _yes(values.get("PERSISTENT")) and kind_text != "cdrom" and not _yes(values.get("READONLY")):

@@ -9,21 +9,23 @@ from ..opennebula.driver import Call
 from ..opennebula.oned import require_hosts, vm_info
 from ..opennebula.paths import parse_disk_path
 from ..opennebula.vm import Disk
-from .source import parse_block_source
+from .source import check_source, ensure_image, parse_block_source
 
 ARGUMENTS = ("source", "destination", "vm", "datastore")
 
 
 def run(call: Call) -> None:
     """Snapshot the image on all its members, bring the copy up, link it on the chosen host."""
-    image = parse_block_source(call.arg("source"))
     place = parse_disk_path(call.arg("destination"))
     vm = parse_id(call.arg("vm"), "VM id")
+    check_source(call.arg("source"))
     document = vm_info(vm)
     disk = document.disk(place.disk)
     wish = disks.Wish(*document.replicas(disk))
+    image = parse_block_source(call.arg("source"), disk)
     name = clone_name(image, vm, place.disk)
     with Sessions(call) as farm:
+        ensure_image(farm, call, image, document, disk, place.host)
         spec = disks.ensure_clone(farm, image, name, vm, data_bytes(disk), place.host, wish)
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()

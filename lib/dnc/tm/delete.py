@@ -45,9 +45,17 @@ def _delete_disk(call: Call, place: DiskPath, vm: VmDocument) -> None:
             call.log.info(f"disk {disk.id} of VM {vm.id} is not dnc's: left to the directory's removal")
         else:
             Removal(farm, disk.resource(vm.id), _pools(call, disk), domain).run(host, place.path)
+            _reclaim_imports(farm, disk)
         if farm.sessions:
             farm.commit()
     require_hosts(call, vm, place.disk, ())
+
+
+def _reclaim_imports(farm: Sessions, disk: Disk) -> None:
+    if disk.file:
+        from ..farm.imports import reclaim  # only file-based datastores pay for it
+
+        reclaim(farm)
 
 
 def _pools(call: Call, disk: Disk) -> List[PoolSpec]:

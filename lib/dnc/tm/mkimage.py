@@ -11,13 +11,15 @@ from ..grammar import MIB, parse_id, parse_size_mib, shown, volatile_name
 from ..opennebula.driver import Call
 from ..opennebula.oned import host_register, require_hosts, vm_info
 from ..opennebula.paths import DiskPath, parse_disk_path
+from ..opennebula.vm import Disk
 
+_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat")
 ARGUMENTS = ("size", "format", "destination", "vm", "datastore")
 
 
 def run(call: Call) -> None:
     """Make the disk on the hosts of the VM's other disks, format it, link it on the chosen host."""
-    if call.arg("format").lower() not in ("raw", "fs"):
+    if call.arg("format").lower() not in ("raw", "fs", *_FILESYSTEMS):
         raise BadInput(f"volatile disks are raw, not {shown(call.arg('format'))}", hint="leave FORMAT out, or set raw")
     place = parse_disk_path(call.arg("destination"))
     make(call, place, parse_id(call.arg("vm"), "VM id"), parse_size_mib(call.arg("size")), swap=False)
@@ -28,7 +30,7 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
     document = vm_info(vm)
     disk = document.disk(place.disk)
     siblings = [one.resource(vm) for one in document.managed_disks if one.id != disk.id]
-    filesystem = "swap" if swap else _filesystem(disk.attributes.get("FS", ""))
+    filesystem = "swap" if swap else _wanted(call, disk)
     name = volatile_name(vm, place.disk)
     replicas = document.replicas(disk)[0] or call.config.replicas
     with Sessions(call) as farm:
@@ -45,6 +47,13 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
         hosts = farm.ssh_names(spec)
     require_hosts(call, document, place.disk, hosts)
     call.log.info(f"{name} of {size_mib} MiB on {place.host} as {place.path}")
+
+
+def _wanted(call: Call, disk: Disk) -> Optional[str]:
+    """What the disk is to hold: FS, or as cxm's users write it, FSTYPE, or FORMAT with a file system's name."""
+    form = call.arg("format").lower()
+    words = (disk.attributes.get("FS", ""), disk.attributes.get("FSTYPE", ""), form if form in _FILESYSTEMS else "")
+    return _filesystem(next((word for word in words if word.strip()), ""))
 
 
 def _filesystem(text: str) -> Optional[str]:

@@ -2,7 +2,9 @@
 
 Disks stay where their replicas are; what moves is who may use them. A disk of a stopped or undeployed VM stays up
 as Secondary, like that of a VM that is powered off: so a member that returns from a crash is resynced by DRBD
-itself. The small files travel. A source that does not answer is a normal input: the VM is being restarted elsewhere.
+itself. The small files travel, unless both ends see the same directory; between system datastores of one host they
+are renamed. A source that does not answer is a normal input, as long as the VM's memory is not there: then the VM is
+being restarted elsewhere.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from ..grammar import parse_id
 from ..opennebula.driver import Call
 from ..opennebula.oned import vm_info
 from ..opennebula.paths import DiskPath, RemotePath, is_disk_path, parse_disk_path, parse_remote_path
-from ..opennebula.vm import DiskKind
+from ..opennebula.vm import DiskKind, LcmState
 from .hosts import frontend_directory, is_frontend, storage_host
 
 ARGUMENTS = ("source", "destination", "vm", "datastore")
+# Where the directory holds what `save` wrote a moment ago, or earlier.
+_WITH_MEMORY = (LcmState.PROLOG_MIGRATE, LcmState.PROLOG_MIGRATE_SUSPEND, LcmState.EPILOG_STOP)
 
 
 def run(call: Call) -> None:
@@ -28,7 +32,7 @@ def run(call: Call) -> None:
     if is_disk_path(call.arg("source")):
         _move_disk(call, parse_disk_path(call.arg("source")), parse_disk_path(call.arg("destination")), vm)
     else:
-        _move_directory(call, parse_remote_path(call.arg("source")), parse_remote_path(call.arg("destination")))
+        _move_directory(call, parse_remote_path(call.arg("source")), parse_remote_path(call.arg("destination")), vm)
 
 
 def _move_disk(call: Call, source: DiskPath, target: DiskPath, vm: int) -> None:
@@ -61,7 +65,7 @@ def _move_disk(call: Call, source: DiskPath, target: DiskPath, vm: int) -> None:
         farm.commit()
 
 
-def _move_directory(call: Call, source: RemotePath, target: RemotePath) -> None:
+def _move_directory(call: Call, source: RemotePath, target: RemotePath, vm: int) -> None:
     if source == target:
         return
     with Sessions(call) as farm:
@@ -71,7 +75,7 @@ def _move_directory(call: Call, source: RemotePath, target: RemotePath) -> None:
             raise farm.unreachable[target.host]
         there = _directory(call, farm, target)
         if source.host in farm.unreachable:
-            _tell_lost(call, farm.unreachable[source.host], source)
+            _tell_lost(call, farm.unreachable[source.host], source, vm)
             there.ensure()
         else:
             here = _directory(call, farm, source)
@@ -86,7 +90,13 @@ def _directory(call: Call, farm: Sessions, place: RemotePath) -> Directory:
     return HostDirectory(farm, place.host, place.path)
 
 
-def _tell_lost(call: Call, error: DncError, source: RemotePath) -> None:
+def _tell_lost(call: Call, error: DncError, source: RemotePath, vm: int) -> None:
+    """Go on without the small files, which OpenNebula makes anew; never without a guest's memory."""
     if not isinstance(error, Unreachable):
         raise error
+    if vm_info(vm).lcm_state in _WITH_MEMORY:
+        raise Unreachable(
+            f"the saved memory of VM {vm} is here: {error.what}", host=source.host,
+            hint="bring the host back and recover --retry; without it the VM has to boot anew",
+        )
     call.log.warn(f"{error.line()}The small files in {source.path} stay behind; OpenNebula makes new ones")

@@ -19,6 +19,7 @@ def run(call: Call) -> None:
     place = parse_disk_path(call.arg("disk"))
     name = parse_image_source(parse_source(call.arg("source")))
     vm = parse_id(call.arg("vm"), "VM id")
+    parse_id(call.arg("datastore"), "datastore id")
     with Sessions(call) as farm:
         host = storage_host(call, place.host)
         image = locate(farm, name, host)

@@ -233,6 +233,10 @@ class Dialect(Protocol):
         """Answer of read_generation."""
         ...
 
+    def resize(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """Take over grown volumes without a resync of the new space, which reads as zeros everywhere."""
+        ...
+
     def two_primaries(self, spec: ResourceSpec, peer: str, allowed: bool) -> Tuple[str, ...]:
         """Allow or forbid two primaries towards `peer`, in the running resource."""
         ...

@@ -119,6 +119,10 @@ class Drbd84:
         flags = [flag == "1" for flag in match.group(5).split(":")]
         return Generation(f"{int(match.group(1), 16) & ~1:016X}", match.group(2), *flags)
 
+    def resize(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """drbdadm knows the option only as drbdsetup's, behind `--` (drbd-resize)."""
+        return ("drbdadm", "--", "--assume-clean", "resize", spec.name)
+
     def two_primaries(self, spec: ResourceSpec, peer: str, allowed: bool) -> Tuple[str, ...]:
         """There is one peer only, so the resource's form is the per-peer form."""
         two = "yes" if allowed else "no"

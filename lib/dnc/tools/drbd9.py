@@ -103,6 +103,10 @@ class Drbd9:
             crashed_primary=flags[3] or flags[6],
         )
 
+    def resize(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """On a member with a disk, in any role (g-resize)."""
+        return ("drbdadm", "resize", "--assume-clean", spec.name)
+
     def two_primaries(self, spec: ResourceSpec, peer: str, allowed: bool) -> Tuple[str, ...]:
         """Per peer: the all-peers form breaks absent ones (e-dualprimary)."""
         return (

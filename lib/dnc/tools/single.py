@@ -41,6 +41,10 @@ class Single:
             raise BadInput("a resource without DRBD has no metadata")
         return Generation("F" * 15 + "E", "0" * 16, True, True, False, False, False, False, False)
 
+    def resize(self, spec: ResourceSpec) -> Tuple[str, ...]:
+        """The volume is the disk."""
+        return ()
+
     def two_primaries(self, spec: ResourceSpec, peer: str, allowed: bool) -> Tuple[str, ...]:
         """One member cannot have two primaries."""
         raise BadInput(f"{spec.name} has one replica: it cannot migrate live", hint="use REPLICAS=2")

@@ -98,6 +98,11 @@ def block_list(domain: str) -> List[str]:
     return ["xl", "block-list", domain]
 
 
+def disk_capacity(domain_id: int, device: int) -> List[str]:
+    """What blkback tells the guest of a block device's size, in sectors of 512 bytes."""
+    return ["xenstore-read", f"/local/domain/0/backend/vbd/{domain_id}/{device}/sectors"]
+
+
 def network_list(domain: str) -> List[str]:
     """Network interfaces of a domain, with backend states."""
     return ["xl", "network-list", domain]
