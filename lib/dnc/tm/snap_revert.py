@@ -1,4 +1,4 @@
-"""TM snap_revert: a disk becomes what it was in a snapshot; younger snapshots stay (contract 1.4, decision 0009)."""
+"""TM snap_revert: a disk becomes what it was in a snapshot; younger snapshots stay (contract 1.4, decision 0008)."""
 
 from __future__ import annotations
 
