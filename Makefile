@@ -19,7 +19,7 @@ REMOTES := $(DESTDIR)$(ONE_LOCATION)/var/remotes
 SHARE   := $(DESTDIR)$(ONE_LOCATION)/share/dnc
 endif
 
-.PHONY: help setup packages demo test fast lab-test lab-long lint bench install uninstall lab-up lab-down clean
+.PHONY: help setup packages demo test fast thorough lab-test lab-long lint bench install uninstall lab-up lab-down clean
 
 help:
 	@sed -n 's/^## \([a-z-]*\): */  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,10 @@ test: setup lint fast lab-test
 ## fast: the tests that need no lab
 fast: setup
 	$(RUN)/python -m pytest -q -m "not lab and not lablong" -n 2 --dist worksteal
+
+## thorough: what the fast tests leave out: every crash point, the second backend everywhere (an hour)
+thorough: setup
+	$(RUN)/python -m pytest -q -m "thorough and not lab and not lablong" -n 2 --dist worksteal
 
 ## lab-test: the tests on the two real hosts
 lab-test: setup

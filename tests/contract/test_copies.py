@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from lines import HeldVm, complaint, succeeds
-from marks import THIN_FIRST, ZFS_FIRST, first
+from marks import THIN_FIRST, THOROUGH, ZFS_FIRST
 from simulated import MIB, SimStage
 from test_places import HOSTS, holders, last_call
 
@@ -184,7 +184,8 @@ WAYS = (("node3", "before", "agent"), ("node1", "after", "agent"), ("node3", "af
         ("node2", "before", "action"), ("node3", "after", "agent"), ("node1", "before", "action"))
 
 
-@pytest.mark.parametrize(("backend", "step"), first(("zfs", 7), later=(("zfs", 1), ("thin", 1))))
+@pytest.mark.parametrize(("backend", "step"), [
+    ("zfs", 7), pytest.param("zfs", 1, marks=THOROUGH), pytest.param("thin", 1, marks=THOROUGH)])
 def test_a_copy_killed(stage: SimStage, backend: str, step: int) -> None:
     """The repeat makes it whole; the image's removal finds what a killed copy left."""
     points = unmet = 0
