@@ -215,6 +215,10 @@ class Domains:
         self._require(name)
         self._change(xl.reboot(name), f"{name} cannot be rebooted", DESTROY_TIMEOUT)
 
+    def unpause(self, name: str) -> None:
+        """Schedule again. Raises ToolFailed."""
+        self._change(xl.unpause(name), f"{name} cannot be unpaused", DESTROY_TIMEOUT)
+
     def rename(self, name: str, new: str) -> None:
         """Give a domain another name. Raises ToolFailed."""
         self._change(xl.rename(name, new), f"{name} cannot be renamed to {new}", DESTROY_TIMEOUT)
