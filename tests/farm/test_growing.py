@@ -7,7 +7,8 @@ from caller import TestCaller
 from fake_hosts import FakeFarm, spec, status
 
 from dnc.errors import BadInput, Busy, NoSpace, NotFound, Unreachable, Unsafe
-from dnc.farm import growth
+from dnc.farm import growth, making, snapshots
+from dnc.farm.saving import Saving
 from dnc.farm.sessions import Sessions
 from dnc.grammar import parse_resource
 from dnc.tools import drbd
@@ -40,6 +41,7 @@ def disk(hosts):
 
 def primary(hosts, host):
     hosts[host].resources["one-7-42-0"]["status"]["role"] = "Primary"
+    hosts[host].domains["one-42"] = "running"
 
 
 def test_volumes_first_then_drbd_on_the_guests_host_then_the_files(farm, disk):
@@ -53,6 +55,13 @@ def test_volumes_first_then_drbd_on_the_guests_host_then_the_files(farm, disk):
         "resource": "one-7-42-0", "data_bytes": 200 * MIB, "domain": "one-42",
         "start": drbd.data_end(65 * MIB, 1), "end": 65 * MIB}]
     assert disk["node1"].args("finish_growth") == [{"resource": "one-7-42-0", "data_bytes": 200 * MIB}]
+
+
+def test_a_disk_that_a_killed_run_left_primary_is_put_to_rest(farm, disk):
+    primary(disk, "node2")
+    disk["node2"].domains.clear()
+    assert growth.grow(farm, NAME, 200 * MIB, "node2", "one-42")
+    assert disk["node2"].ops(*CHANGES) == ["grow_volume", "resize", "demote", "finish_growth"]
 
 
 def test_a_disk_that_nobody_uses_is_primary_for_a_moment_only(farm, disk):
@@ -126,3 +135,16 @@ def test_one_replica_has_no_drbd_to_tell(farm, hosts):
     assert growth.grow(farm, NAME, 200 * MIB, "node1", "one-42")
     assert hosts["node1"].args("grow_volume")[0]["bytes"] == 200 * MIB
     assert hosts["node1"].ops(*CHANGES) == ["grow_volume", "finish_growth"]
+
+
+@pytest.mark.parametrize("act", [
+    lambda farm, disk: snapshots.create(farm, disk, "3", "one-42"),
+    lambda farm, disk: snapshots.revert(farm, disk, "3"),
+    lambda farm, disk: Saving(farm, disk, parse_resource("one-9"), None, "one-42").run(),
+    making.require_rest,
+])
+def test_old_metadata_gets_into_no_snapshot_and_no_clone(farm, disk, act):
+    disk["node2"].resources[NAME.text]["growing"] = True
+    before = snapshots.find(farm, NAME, "node1")
+    with pytest.raises(Unsafe, match="one-7-42-0 is half grown on node2"):
+        act(farm, before)

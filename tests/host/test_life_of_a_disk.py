@@ -204,6 +204,34 @@ def test_an_image_with_clones_is_out_of_the_way_at_once_and_gone_with_the_last(i
     assert image.tools.zvols == {} and image.tools.snapshots == set()
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_removal_beside_clones_killed_at_any_command(image, step, after):
+    """An image cloned from it takes over, a VM's disk lives on; what waited for that disk goes with it."""
+    work = image.work()
+    make_clone(work)
+    made = do(work, "clone_volume", pool=POOL, origin=IMAGE, name="one-8", tags={"kind": "image"})
+    do(work, "write_resource", spec=spec("one-8", 1002, made["device"], 4 * MIB))
+    do(work, "mark_ready", resource="one-8")
+    image.leave(work)
+    work = image.work()
+    image.tools.kill_at, image.tools.kill_after = step, after
+    try:
+        do(work, "remove_volume", pool=POOL, name=IMAGE)
+        image.leave(work)
+    except Killed:
+        image.kill(work)
+    image.tools.kill_at = -1
+    for name in (IMAGE, CLONE, "one-8"):
+        assert ready(image.work(), "one-8")
+        work = image.work()
+        do(work, "take_down", resource=name)
+        do(work, "remove_volume", pool=POOL, name=name)
+        do(work, "remove_resource", resource=name)
+        image.leave(work)
+    assert image.tools.zvols == {} and image.tools.snapshots == set()
+
+
 def test_images_cloned_from_an_image_outlive_it(image):
     for number, name in enumerate(("one-8", "one-9")):
         work = image.work()

@@ -83,19 +83,23 @@ def _grow_alone(farm: Sessions, located: Located, data_bytes: int) -> bool:
 def _resize(
     farm: Sessions, located: Located, primary: str, data_bytes: int, sizes: Dict[str, Answer], domain: str
 ) -> None:
-    """DRBD takes what all volumes now have; a disk that nobody uses is Primary only for that time."""
+    """DRBD takes what all volumes now have; a disk that no guest uses is Primary only for that time.
+
+    One that is Primary without its domain was left so by a run that was killed: nothing else works on it meanwhile.
+    """
     name, slots = located.name.text, located.spec.slots
     old = [int(answer["old_bytes"]) for answer in sizes.values()]
     area: Answer = {"start": min(drbd.data_end(one, slots) for one in old), "end": max(old)}
-    at_rest = not located.found[primary].primary
-    if at_rest:
+    promoted = located.found[primary].primary
+    used = promoted and farm.call(primary, "find_domain", name=domain).get("state") is not None
+    if not promoted:
         farm.call(primary, "promote", resource=name)
     answer = farm.call(primary, "resize", resource=name, data_bytes=data_bytes, domain=domain, **area)
     if not answer.get("clean", True):
         making.await_ready(farm, located.hosts, located.spec)
         stale = _differing(farm, located, primary, area)
         answer = farm.call(primary, "zero_stale", resource=name, blocks=stale, domain=domain)
-    if at_rest:
+    if not used:
         farm.call(primary, "demote", resource=name)
     if answer.get("frozen_s"):
         farm.log.info(f"{name}: {domain} stood still for {answer['frozen_s']:.2f} s")
