@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from lines import HeldVm, complaint, succeeds
 from marks import THIN_FIRST, THOROUGH, ZFS_FIRST
-from simulated import MIB, SimStage
+from simulated import MIB, POOLS, SimStage
 from test_places import HOSTS, holders, last_call
 
 from dnc.opennebula.requirements import parse
@@ -178,6 +178,36 @@ def test_what_stops_a_copy_leaves_nothing(stage: SimStage, backend: str) -> None
     succeeds(held.delete())
     succeeds(held.delete_directory())
     held.forget()
+
+
+def test_a_file_is_imported_once_and_copied(stage: SimStage) -> None:
+    """DS_MAD=fs: the import is an image as any; gone with its copy when its file and the last disk are."""
+    path = Path(stage.cloud.environment["ONE_LOCATION"]) / "var" / "datastores" / "1" / stage.new_name("content")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(stage.raw_file().read_bytes())
+    path.chmod(0o644)
+    store = stage.cloud.create_datastore(
+        stage.new_name("files"), type="IMAGE", template={"DS_MAD": "fs", "DNC_POOL": POOLS["zfs"]})
+    image = stage.cloud.create_image(stage.new_name("file"), source=str(path), datastore=store, size_mb=2)
+    name = f"one-{image.id}"
+    first_vm = HeldVm(stage, image, host="node1")
+    succeeds(first_vm.make())
+    other, = set(HOSTS) - holders(stage, name)
+    second_vm = HeldVm(stage, image, host=other)
+    done = second_vm.make()
+    succeeds(done)
+    assert f"the copy on {other} is equal" in done.stderr
+    path.unlink()
+    disk = f"{name}-{second_vm.vm.id}-0"
+    succeeds(first_vm.delete())
+    assert holders(stage, name) == set(HOSTS), "a disk hangs on the copy"
+    assert stage.farm.volume_data(other, disk, 2 * MIB) == stage.raw_file().read_bytes()
+    succeeds(second_vm.delete())
+    assert holders(stage, name) == set()
+    for one in (first_vm, second_vm):
+        succeeds(one.delete_directory())
+        one.forget()
+    stage.cloud.images.pop(image.id)
 
 
 WAYS = (("node3", "before", "agent"), ("node1", "after", "agent"), ("node3", "after", "action"),
