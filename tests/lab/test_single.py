@@ -1,4 +1,4 @@
-"""REPLICAS=1 on a real host: a guest on a plain clone, without DRBD; what it cannot do is told."""
+"""REPLICAS=1 on a real host: a guest on a plain clone, without DRBD; what it cannot do is told; `make lab-long`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-pytestmark = pytest.mark.lab
+pytestmark = pytest.mark.lablong
 
 
 def test_a_guest_without_drbd(stage, backend):
