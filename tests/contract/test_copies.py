@@ -88,6 +88,8 @@ def test_all_disks_of_a_vm_have_the_same_hosts(stage: SimStage, backend: str) ->
 def test_who_comes_meanwhile_waits_for_the_same_copy(stage: SimStage, backend: str) -> None:
     image = on_two(stage, backend)
     held = [HeldVm(stage, image, host="node3") for _ in range(3)]
+    # Longer than one try for the lock: whoever comes second has to wait, and says so.
+    stage.farm.delay("node3", "create", 3.0)
     done: list[Done] = []
     threads = [threading.Thread(target=lambda one=one: done.append(one.make())) for one in held]  # type: ignore[misc]
     for thread in threads:
@@ -241,7 +243,7 @@ def test_a_copy_killed(stage: SimStage, backend: str, step: int) -> None:
         assert stage.leftovers() == [], f"after a crash {when} command {(n + 1) // 2} of {host}, {target}"
         if unmet == 3:
             break
-    assert points > 20 / step
+    assert points >= max(1, 9 // step)
 
 
 def requires(vm: Any) -> dict[int, tuple[str, ...]]:
