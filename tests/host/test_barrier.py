@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from dnc.command import start_apart
-from dnc.errors import ToolFailed
+from dnc.errors import DncError, ToolFailed
 from dnc.host import freezing
+from dnc.log import Log
 
 
 class Xl:
@@ -95,6 +97,28 @@ def test_refusals(holder, refuse, said, tries):
     assert commands().count("xl unpause one-1") == tries
     if tries > 1:
         assert replies.readline() == "not thawed: xl unpause one-1\n"
+
+
+@pytest.mark.parametrize(("refuse", "unpaused", "told"), [
+    ((), 1, False),
+    ([("pause", "libxl: error")], 1, False),  # the holder thawed, a second time would end somebody else's pause
+    ([("unpause", "libxl: error")], 6, True),  # three tries of the holder, three of ours, then a person is called
+])
+def test_a_guest_is_thawed_once_and_who_stays_frozen_is_told(tmp_path, monkeypatch, refuse, unpaused, told):
+    notes, lines = tmp_path / "notes", []
+    notes.touch()
+    runner = Xl(notes, refuse)
+    monkeypatch.setattr(freezing, "Runner", lambda log: runner)
+    monkeypatch.setattr(freezing, "_THAW_TRIES", 3)
+    host = SimpleNamespace(runner=runner, log=Log("test", sink=lambda level, text: lines.append(text)))
+    held = freezing.Holder(host, [["xl", "pause", "one-1"]], [["xl", "unpause", "one-1"]], None)
+    try:
+        held.freeze("one-1")
+    except DncError:
+        assert refuse[0][0] == "pause"
+    held.thaw()
+    assert notes.read_text().split("\n").count("xl unpause one-1") == unpaused
+    assert any("as root on this host: xl unpause one-1" in line for line in lines) == told
 
 
 def test_a_process_apart_outlives_the_one_that_started_it(tmp_path):

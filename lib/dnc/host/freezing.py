@@ -21,6 +21,7 @@ from .machine import Host
 # A freeze or thaw is one quick command a disk, on a host that may be very busy.
 _ANSWER_S = 60.0
 _THAW_TRIES = 50
+_NOT_THAWED = "not thawed: "
 
 Argv = Sequence[str]
 
@@ -60,8 +61,11 @@ class Holder:
         os.close(apart.replies)
         if said != "thawed":
             self._log.warn(f"{self._thaw[0][-1]}: {said or 'the holder of its freeze is gone'}")
+        # Only where the holder did not: pauses add up, and a second thaw would end somebody else's.
+        if not said or said.startswith(_NOT_THAWED):
             for argv in self._thaw:
-                _insist(self._runner, argv)
+                if not _insist(self._runner, argv):
+                    self._log.error(f"the guest still stands still; as root on this host: {' '.join(argv)}")
         return said == "thawed"
 
 
@@ -123,7 +127,7 @@ def hold(
     if said == "frozen" and not select.select([requests], [], [], limit_s)[0]:
         said = "it was frozen too long"
     failed = [argv for argv in thaw if not _insist(runner, argv)]
-    _say(replies, f"not thawed: {' '.join(failed[0])}" if failed else "thawed" if said == "frozen" else said)
+    _say(replies, f"{_NOT_THAWED}{' '.join(failed[0])}" if failed else "thawed" if said == "frozen" else said)
 
 
 def _insist(runner: Runner, argv: Argv) -> bool:
