@@ -76,6 +76,17 @@ class SimStage:
 
     # ---- user operations that tests repeat
 
+    def holders(self, name: str) -> set[str]:
+        """Hosts that have a volume of that name."""
+        found = set()
+        for host in self.hosts:
+            try:
+                self.farm.volume_data(host, name, 1)
+                found.add(host)
+            except FileNotFoundError:
+                continue
+        return found
+
     def new_name(self, what: str) -> str:
         """A name that no image of this stage has."""
         self._names += 1

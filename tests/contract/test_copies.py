@@ -12,7 +12,7 @@ import pytest
 from lines import HeldVm, complaint, succeeds
 from marks import THIN_FIRST, THOROUGH, ZFS_FIRST
 from simulated import MIB, POOLS, SimStage
-from test_places import HOSTS, holders, last_call
+from test_places import HOSTS, last_call
 
 from dnc.opennebula.requirements import parse
 from sim.farm import Done
@@ -53,7 +53,7 @@ def test_copied_once_then_instant(stage: SimStage, backend: str) -> None:
     image = on_two(stage, backend)
     vm = stage.bare(image, host="node3")
     name = f"{image.source}-{vm.id}-0"
-    where = holders(stage, name)
+    where = stage.holders(name)
     assert len(where) == 2 and "node3" in where
     assert "the copy on node3 is equal, sha256 " in logs(stage)
     assert stage.resyncs_of(name) == []
@@ -68,7 +68,7 @@ def test_copied_once_then_instant(stage: SimStage, backend: str) -> None:
     stage.cloud.migrate(vm, "node3", live=True).checked()
     for one in (vm, again):
         stage.cloud.terminate(one, hard=True).checked()
-    assert holders(stage, image.source) == set(HOSTS)
+    assert stage.holders(image.source) == set(HOSTS)
 
 
 @ZFS_FIRST
@@ -77,7 +77,7 @@ def test_all_disks_of_a_vm_have_the_same_hosts(stage: SimStage, backend: str) ->
     cdrom = on_two(stage, backend, path=stage.raw_file(seed=3), type="CDROM")
     vm = stage.bare(*images, cdrom, {"TYPE": "swap", "SIZE": "4", "DNC_POOL": "zfs:tank/dnc"}, host="node3")
     names = [f"{image.source}-{vm.id}-{number}" for number, image in enumerate((*images, cdrom))]
-    places = {frozenset(holders(stage, name)) for name in (*names, f"one-sys-{vm.id}-3")}
+    places = {frozenset(stage.holders(name)) for name in (*names, f"one-sys-{vm.id}-3")}
     assert len(places) == 1
     other, = next(iter(places)) - {"node3"}
     stage.cloud.migrate(vm, other, live=True).checked()
@@ -117,7 +117,7 @@ def test_refused_where_the_administrator_wants_that(stage: SimStage) -> None:
         held.forget()
     finally:
         stage.configure()
-    assert holders(stage, image.source) == {"node1", "node2"}
+    assert stage.holders(image.source) == {"node1", "node2"}
 
 
 @ZFS_FIRST
@@ -146,7 +146,7 @@ def test_one_replica_is_copied_too(stage: SimStage) -> None:
     store.template["BRIDGE_LIST"] = " ".join(HOSTS)
     del store.template["DNC_REPLICAS"]
     vm = stage.bare(image, host="node3")
-    assert holders(stage, f"{image.source}-{vm.id}-0") == {"node3"}
+    assert stage.holders(f"{image.source}-{vm.id}-0") == {"node3"}
     assert stage.farm.volume_data("node3", f"{image.source}-{vm.id}-0", MIB) == stage.raw_file().read_bytes()[:MIB]
     stage.cloud.terminate(vm, hard=True).checked()
 
@@ -168,14 +168,14 @@ def test_what_stops_a_copy_leaves_nothing(stage: SimStage, backend: str) -> None
     assert "in use" in complaint(held.make())[:60]
     for host in ("node1", "node2"):
         stage.farm.run(host, ["drbdadm", "down", image.source])
-    assert holders(stage, image.source) == {"node1", "node2"}
+    assert stage.holders(image.source) == {"node1", "node2"}
     stage.cloud.environment["DNC_DRY_RUN"] = "1"
     try:
         planned = held.make()
     finally:
         del stage.cloud.environment["DNC_DRY_RUN"]
     succeeds(planned)
-    assert "would then be cloned" in planned.stderr and holders(stage, image.source) == {"node1", "node2"}
+    assert "would then be cloned" in planned.stderr and stage.holders(image.source) == {"node1", "node2"}
     succeeds(held.make())
     succeeds(held.delete())
     succeeds(held.delete_directory())
@@ -194,7 +194,7 @@ def test_a_file_is_imported_once_and_copied(stage: SimStage) -> None:
     name = f"one-{image.id}"
     first_vm = HeldVm(stage, image, host="node1")
     succeeds(first_vm.make())
-    other, = set(HOSTS) - holders(stage, name)
+    other, = set(HOSTS) - stage.holders(name)
     second_vm = HeldVm(stage, image, host=other)
     done = second_vm.make()
     succeeds(done)
@@ -202,10 +202,10 @@ def test_a_file_is_imported_once_and_copied(stage: SimStage) -> None:
     path.unlink()
     disk = f"{name}-{second_vm.vm.id}-0"
     succeeds(first_vm.delete())
-    assert holders(stage, name) == set(HOSTS), "a disk hangs on the copy"
+    assert stage.holders(name) == set(HOSTS), "a disk hangs on the copy"
     assert stage.farm.volume_data(other, disk, 2 * MIB) == stage.raw_file().read_bytes()
     succeeds(second_vm.delete())
-    assert holders(stage, name) == set()
+    assert stage.holders(name) == set()
     for one in (first_vm, second_vm):
         succeeds(one.delete_directory())
         one.forget()

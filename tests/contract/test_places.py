@@ -23,18 +23,6 @@ def stage(three: SimStage) -> Iterator[SimStage]:
         host.template.pop("DNC_SPACE", None)
 
 
-def holders(stage: SimStage, name: str) -> set[str]:
-    """Hosts that have a volume of that name."""
-    found = set()
-    for host in stage.hosts:
-        try:
-            stage.farm.volume_data(host, name, 1)
-            found.add(host)
-        except FileNotFoundError:
-            continue
-    return found
-
-
 def last_call(stage: SimStage, action: str) -> Any:
     return next(call for call in reversed(stage.cloud.calls) if call.action == action)
 
@@ -54,7 +42,7 @@ def test_a_disabled_host_gets_no_replica_and_the_log_says_why(stage: SimStage) -
     stage.cloud.host("node1").state = 4
     asked = len(stage.cloud.rpc.questions)
     image = stage.import_image("zfs")
-    assert holders(stage, image.source) == {"node2", "node3"}
+    assert stage.holders(image.source) == {"node2", "node3"}
     assert questions(stage, asked) == ["one.hostpool.info"]
     said = last_call(stage, "cp").stderr
     assert f"{image.source}: node1: disabled in OpenNebula" in said
@@ -65,7 +53,7 @@ def test_an_unreachable_host_is_passed_over(stage: SimStage) -> None:
     stage.farm.ssh_refuses("node2", "No route to host")
     image = stage.import_image("thin")
     stage.farm.ssh_refuses("node2")
-    assert holders(stage, image.source) == {"node1", "node3"}
+    assert stage.holders(image.source) == {"node1", "node3"}
 
 
 def test_published_figures_save_sessions_and_wrong_ones_do_no_harm(stage: SimStage) -> None:
@@ -74,13 +62,13 @@ def test_published_figures_save_sessions_and_wrong_ones_do_no_harm(stage: SimSta
     # Who is not chosen is not asked: it could not answer.
     stage.farm.ssh_refuses("node2", "No route to host")
     image = stage.import_image("zfs")
-    assert holders(stage, image.source) == {"node1", "node3"}
+    assert stage.holders(image.source) == {"node1", "node3"}
     assert "node2: No route" not in last_call(stage, "cp").stderr
     stage.farm.ssh_refuses("node2")
     publish(stage, "node1", 3000, age_s=7200)
     stage.cloud.host("node2").template["DNC_SPACE"]["FREE_MB"] = "$(reboot)"  # type: ignore[index]
     again = stage.import_image("zfs")
-    assert len(holders(stage, again.source)) == 2
+    assert len(stage.holders(again.source)) == 2
     assert "node2: " in last_call(stage, "cp").stderr and "figures are not used" in last_call(stage, "cp").stderr
 
 
@@ -88,11 +76,11 @@ def test_pairs_and_failure_domains(stage: SimStage) -> None:
     try:
         stage.configure(HOST_PAIRS="node1=node3")
         vm = stage.bare({"TYPE": "fs", "FS": "ext4", "SIZE": "4", "DNC_POOL": POOLS["thin"]}, host="node3")
-        assert holders(stage, f"one-sys-{vm.id}-0") == {"node1", "node3"}
+        assert stage.holders(f"one-sys-{vm.id}-0") == {"node1", "node3"}
         stage.cloud.terminate(vm, hard=True).checked()
         stage.configure(FAILURE_DOMAINS="rack1=node1,node2 rack2=node3")
         image = stage.import_image("thin")
-        assert "node3" in holders(stage, image.source)
+        assert "node3" in stage.holders(image.source)
         stage.cloud.host("node3").state = 4
         refused = stage.cloud.create_image(stage.new_name("image"), str(stage.raw_file()), stage.datastores["thin"])
         assert "FAILURE_DOMAINS" in refused.error
@@ -131,7 +119,7 @@ def test_overcommit_is_told(stage: SimStage) -> None:
 
 def test_full_metadata_refuse_new_volumes_and_leave_running_ones(stage: SimStage) -> None:
     image = stage.import_image("thin", template={"DNC_REPLICAS": "2"})
-    first, second = sorted(holders(stage, image.source))
+    first, second = sorted(stage.holders(image.source))
     vm = stage.bare(image, host=first)
     for host in HOSTS:
         stage.farm.fill_metadata(host, "96.50")

@@ -21,18 +21,6 @@ def single(stage: SimStage) -> Iterator[SimStage]:
     stage.configure()
 
 
-def holders(stage: SimStage, name: str) -> list[str]:
-    """Hosts that have a volume of that name."""
-    found = []
-    for host in stage.hosts:
-        try:
-            stage.farm.volume_data(host, name, 1)
-            found.append(host)
-        except FileNotFoundError:
-            continue
-    return found
-
-
 def test_life_without_drbd(single: SimStage, backend: str) -> None:
     """Import, clone, deploy, suspend, power off, undeploy, terminate; no resource, no minor, nothing elsewhere."""
     stage, cloud, place = single, single.cloud, "node2"
@@ -42,12 +30,12 @@ def test_life_without_drbd(single: SimStage, backend: str) -> None:
     image = stage.import_image(backend)
     kept = stage.import_image(backend, stage.raw_file(seed=2), persistent=True)
     stage.datastores[backend].template["BRIDGE_LIST"] = bridges
-    assert holders(stage, image.source) == holders(stage, kept.source) == [place]
+    assert stage.holders(image.source) == stage.holders(kept.source) == {place}
     swap = {"TYPE": "swap", "SIZE": "4", "DNC_POOL": POOLS[backend]}
     vm = stage.instantiate(image, kept, swap, host=place)
     names = [f"{image.source}-{vm.id}-0", kept.source, f"one-sys-{vm.id}-2"]
     for name in names:
-        assert holders(stage, name) == [place]
+        assert stage.holders(name) == {place}
         assert stage.roles(name) == {}
     assert not list(Path(stage.farm.path(place, "/etc/drbd.d")).glob("one-*"))
     assert stage.farm.volume_data(place, names[0], MIB) == stage.raw_file().read_bytes()[:MIB]
@@ -69,7 +57,7 @@ def test_life_without_drbd(single: SimStage, backend: str) -> None:
 def test_what_needs_a_second_replica_is_refused(single: SimStage, backend: str) -> None:
     stage, cloud = single, single.cloud
     image = stage.import_image(backend)
-    here, = holders(stage, image.source)
+    here, = stage.holders(image.source)
     there = next(host for host in stage.hosts if host != here)
     vm = stage.bare(image, host=here)
     operation = cloud.migrate(vm, there, live=True)
@@ -92,18 +80,18 @@ def test_datastore_image_and_vm_say_otherwise(stage: SimStage) -> None:
     try:
         alone = stage.import_image("thin")
         pair = stage.import_image("thin", template={"DNC_REPLICAS": "2"})
-        assert len(holders(stage, alone.source)) == 1 and len(holders(stage, pair.source)) == 2
+        assert len(stage.holders(alone.source)) == 1 and len(stage.holders(pair.source)) == 2
         # Its disk inherits the datastore's 1, so the VM has one replica of an image with two.
         vm = stage.bare(pair)
         name = f"{pair.source}-{vm.id}-0"
-        assert holders(stage, name) == ["node1"]
+        assert stage.holders(name) == {"node1"}
         # What was the image's metadata is no data of the guest.
         assert not any(stage.farm.volume_data("node1", name, 3 * MIB)[2 * MIB:])
         stage.cloud.terminate(vm, hard=True).checked()
         vm = stage.instantiate(pair, CONTEXT=None, NIC=None, DNC_REPLICAS="2")
-        assert holders(stage, f"{pair.source}-{vm.id}-0") == ["node1", "node2"]
+        assert stage.holders(f"{pair.source}-{vm.id}-0") == {"node1", "node2"}
         stage.cloud.terminate(vm, hard=True).checked()
-        held = HeldVm(stage, alone, host=holders(stage, alone.source)[0])
+        held = HeldVm(stage, alone, host=min(stage.holders(alone.source)))
         held.vm.user_template["DNC_REPLICAS"] = "2"
         line = complaint(held.make())
         assert alone.source in line[:60] and "1 replica" in line[:60], line
@@ -138,7 +126,7 @@ def test_a_single_image_in_use_is_neither_cloned_nor_removed(single: SimStage) -
     """Without DRBD nothing but the domain tells that somebody writes."""
     stage = single
     kept = stage.import_image("zfs", persistent=True)
-    place, = holders(stage, kept.source)
+    place, = stage.holders(kept.source)
     vm = stage.bare(kept, host=place)
     held_by = kept.vm_ids[:]
     kept.vm_ids.clear()
