@@ -12,8 +12,8 @@ from typing import NamedTuple, Optional
 from .errors import BadInput
 
 MIB = 1024 * 1024
-# What DRBD takes on all members: 8.4 knows two.
-MAX_REPLICAS = 2
+# With DRBD 9; 8.4 knows two, and refuses more when a resource is made.
+MAX_REPLICAS = 3
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 _IMAGE = re.compile(r"one-([0-9]{1,10})\Z")

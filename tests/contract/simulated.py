@@ -23,10 +23,11 @@ MIB = 1 << 20
 class SimStage:
     """`with SimStage(directory) as stage:` gives hosts with one image datastore a backend."""
 
-    def __init__(self, directory: Path, hosts: tuple[str, ...] = ("node1", "node2")) -> None:
+    def __init__(self, directory: Path, hosts: tuple[str, ...] = ("node1", "node2"), drbd: str = "8.4") -> None:
         self.directory = directory
         self.hosts = hosts
-        self.farm = SimFarm(directory / "sim", hosts)
+        self.drbd = drbd
+        self.farm = SimFarm(directory / "sim", hosts, drbd=drbd)
         self.images = directory / "images"
         self.cloud: Oned = None  # type: ignore[assignment]  # set by start()
         self.datastores: dict[str, Datastore] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from dnc.errors import DncError, Unreachable
 from dnc.tools import drbd
 
-ADDRESS = {"node1": "10.0.0.1", "node2": "10.0.0.2", "node3": "10.0.0.3"}
+ADDRESS = {f"node{number}": f"10.0.0.{number}" for number in (1, 2, 3, 4)}
 
 
 def spec(name: str, hosts=("node1", "node2"), **more: Any) -> drbd.ResourceSpec:
@@ -51,6 +51,7 @@ class FakeHost:
         self.answers: dict[str, Any] = {}
         self.down: DncError | None = None
         self.committed = False
+        self.drbd = "8.4"
 
     def have(self, spec: drbd.ResourceSpec, status: dict[str, Any] | None = None, **more: Any) -> None:
         volume = {"pool": spec.pool, "name": spec.name, "bytes": 65 << 20, "device": f"/dev/{spec.name}"}
@@ -136,7 +137,8 @@ class FakeSession:
     def greet(self) -> dict[str, Any]:
         if self.fake.down is not None:
             raise self.fake.down
-        self.about = {"host": self.host, "address": ADDRESS.get(self.host, "10.0.1.1"), "slots": 1, "drbd": "8.4"}
+        address = ADDRESS.get(self.host, "10.0.1.1")
+        self.about = {"host": self.host, "address": address, "slots": 1, "drbd": self.fake.drbd}
         return self.about
 
     def send(self, op: str, args: dict[str, Any], payload: bytes = b"") -> int:

@@ -6,7 +6,18 @@ import pytest
 from caller import TestCaller
 from fake_hosts import FakeFarm, spec, status
 
-from dnc.errors import BadConfig, Busy, Conflict, DncError, GivenUp, NotFound, TimedOut, Unreachable, Unsafe
+from dnc.errors import (
+    BadConfig,
+    Busy,
+    Conflict,
+    DncError,
+    GivenUp,
+    NotFound,
+    TimedOut,
+    ToolMissing,
+    Unreachable,
+    Unsafe,
+)
 from dnc.farm import disks, images, making
 from dnc.farm.finding import nobody
 from dnc.farm.making import Plan
@@ -155,12 +166,22 @@ def test_a_minor_lost_to_another_action_is_given_back(farm, hosts):
 
 def test_hosts_with_different_drbd_or_no_address(farm, hosts):
     farm.open(["node1", "node2"])
-    farm.sessions["node2"].about["slots"] = 7
+    farm.sessions["node2"].about["drbd"] = "9"
     with pytest.raises(BadConfig, match="different versions of DRBD"):
         making.make_empty(farm, Plan(volatile_name(1, 1), ("node1", "node2"), str(POOL), MIB))
-    farm.sessions["node2"].about.update(slots=1, address="")
+    farm.sessions["node2"].about.update(drbd="8.4", address="")
     with pytest.raises(BadConfig, match="node2: host has no address"):
         making.make_empty(farm, Plan(volatile_name(1, 1), ("node1", "node2"), str(POOL), MIB))
+
+
+def test_three_replicas_need_drbd_9(farm, hosts):
+    farm.open(["node1", "node2", "node3"])
+    with pytest.raises(BadConfig, match="DRBD 8.4 keeps 2 replicas, not 3") as refusal:
+        making.make_empty(farm, Plan(volatile_name(1, 1), ("node1", "node2", "node3"), str(POOL), MIB))
+    assert 'REPLICAS="2"' in refusal.value.hint and "DRBD 9" in refusal.value.hint
+    farm.sessions["node2"].about["drbd"] = None
+    with pytest.raises(ToolMissing, match="node2: DRBD is not loaded"):
+        making.require_dialect(farm, ["node1", "node2"])
 
 
 def test_one_replica_is_the_same_path_without_drbd(farm, hosts):

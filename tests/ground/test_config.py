@@ -49,7 +49,7 @@ def test_survives_the_session():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('\nREPLICAS="4"', "dncrc:2: REPLICAS='4': takes a number from 1 to 2"),
+        ('\nREPLICAS="4"', "dncrc:2: REPLICAS='4': takes a number from 1 to 3"),
         ('GUEST_TYPE="kvm"', "dncrc:1: GUEST_TYPE='kvm': takes one of pvh, pv, hvm"),
         ('POOL="tank"', "write zfs:<dataset> or lvm:<volume group>/<thin pool>"),
         ('HOSTS="a $(reboot)"', "HOSTS: '$(reboot)' is not a host name"),

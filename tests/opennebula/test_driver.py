@@ -92,4 +92,4 @@ def test_unknown_actions(name, capsys, tmp_path):
 def test_wrong_configuration_stops_the_action(action, tmp_path, capsys):
     (tmp_path / "dncrc").write_text("REPLICAS=9\n")
     assert action(lambda call: pytest.fail("must not run"))() == 1
-    assert capsys.readouterr().err == "dncrc:1: REPLICAS='9': takes a number from 1 to 2. \n"
+    assert capsys.readouterr().err == "dncrc:1: REPLICAS='9': takes a number from 1 to 3. \n"

@@ -41,13 +41,13 @@ def _disks(world: World, host: str, domain: dict) -> None:
 
 def _two_primaries(world: World, host: str, resource: dict) -> None:
     """Two primaries are allowed only while the intent of a migration is written down on a host of it."""
-    if resource["role"] != "Primary":
-        return
+    if resource["role"] != "Primary" or resource.get("quorate") is False:
+        return  # without a quorum it is frozen: the others may go on
     for other in world.state["hosts"]:
         if other <= host or not world.of(other)["power"]:
             continue
         there = kernel.resources(world, other).get(resource["name"])
-        if there and there["role"] == "Primary":
+        if there and there["role"] == "Primary" and there.get("quorate") is not False:
             intents = [world.path(f"/var/lib/dnc/intents/{resource['name']}.json", one) for one in (host, other)]
             if not any(os.path.exists(path) for path in intents):
                 world.violate(f"{resource['name']} is Primary on {host} and {other} without an intent")
@@ -58,16 +58,17 @@ def check_data(world: World) -> list[str]:
     found = []
     for host in world.state["hosts"]:
         for resource in kernel.resources(world, host).values():
-            peer = kernel.connected_peer(world, host, resource)
-            if peer is None or peer[0] < host or resource["conn"] != "Connected":
-                continue
-            if resource["disk"] == peer[1]["disk"] == "UpToDate" and not resource["oos"] and not peer[1]["oos"]:
-                runs = blocks.differences(
-                    kernel.volume(world, resource, host), kernel.volume(world, peer[1], peer[0]), resource["kib"] * 1024
-                )
-                if runs:
-                    found.append(
-                        f"{resource['name']}: {host} and {peer[0]} differ in {blocks.total(runs)} blocks, yet say "
-                        f"UpToDate"
-                    )
+            for peer in kernel.connected_peers(world, host, resource):
+                if peer[0] > host and resource["conn"] == "Connected":
+                    found += _compare(world, host, resource, peer)
     return found
+
+
+def _compare(world: World, host: str, resource: dict, peer: tuple[str, dict]) -> list[str]:
+    if not resource["disk"] == peer[1]["disk"] == "UpToDate" or resource["oos"] or peer[1]["oos"]:
+        return []
+    runs = blocks.differences(
+        kernel.volume(world, resource, host), kernel.volume(world, peer[1], peer[0]), resource["kib"] * 1024
+    )
+    text = f"{resource['name']}: {host} and {peer[0]} differ in {blocks.total(runs)} blocks, yet say UpToDate"
+    return [text] if runs else []

@@ -1,4 +1,4 @@
-"""Reads /etc/drbd.d as drbdadm of DRBD 8.4 does: one bad file stops every command (exit status 10)."""
+"""Reads /etc/drbd.d as drbdadm does, with 8.4 or 9 loaded: one bad file stops every command (exit status 10)."""
 
 from __future__ import annotations
 
@@ -184,6 +184,7 @@ class Config:
                 found["volume"][word] = tokens.values()
             elif word == "volume":
                 found["volume"].update(self._volume(tokens))
+                found["explicit"] = True
             elif word == "connection-mesh" and self.version == "9":
                 tokens.next()
                 self._free(tokens)
@@ -221,7 +222,7 @@ class Config:
         while tokens.peek() not in ("}", ""):
             word = tokens.peek()
             if word == "volume":
-                found.update(self._volume(tokens))
+                found.update(self._volume(tokens), explicit=True)
                 continue
             _, number = tokens.next()
             known = (
@@ -245,6 +246,12 @@ class Config:
             raise Refused(
                 CONF_ERROR, f"{found['place']}: in resource {found['name']}: there are more than two host sections"
             )
+        explicit = {host: bool(own.get("explicit")) for host, own in found["hosts"].items()}
+        if found.get("explicit") and len(set(explicit.values())) > 1:
+            wrong = next(host for host, told in explicit.items() if not told)
+            first = next(host for host, told in explicit.items() if told)
+            raise Refused(CONF_ERROR, f"{tokens.name}:{found['hosts'][wrong]['line']}: in resource {found['name']}, on "
+                          f"{first} resp. {wrong}: volume 0 must not be implicit on one but not the other ")
         for host, own in found["hosts"].items():
             for key, value in found["volume"].items():
                 own.setdefault(key, value)
@@ -256,6 +263,7 @@ class Config:
                 )
             own["minor"] = _minor(own["device"])
             own["backing"] = own["disk"][0]
+            own["node_id"] = int(own["node-id"][0]) if "node-id" in own else -1
             own["endpoint"] = own["address"][-1]
             self._once(f"device-minor 'device-minor:{host}:{own['minor']}'", tokens.name, line)
             self._once(f"IP '{own['endpoint']}'", tokens.name, line)

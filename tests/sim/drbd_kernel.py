@@ -126,6 +126,16 @@ def connected_peer(world: World, host: str, resource: Resource) -> tuple[str, Re
     return found if found and found[1]["conn"] in CONNECTED else None
 
 
+def connected_peers(world: World, host: str, resource: Resource) -> list[tuple[str, Resource]]:
+    """All of them; with 8.4 there is one at most."""
+    if world.state["drbd"] == "9":
+        from sim import drbd9_kernel
+
+        return drbd9_kernel.connected(world, host, resource)
+    found = connected_peer(world, host, resource)
+    return [found] if found else []
+
+
 def persist(world: World, resource: Resource, host: str = "") -> None:
     """Write the metadata as the state demands."""
     if resource["disk"] == "Diskless" or not resource["backing"]:
@@ -269,6 +279,11 @@ def remove(world: World, resource: Resource) -> None:
 
 def flush(world: World, host: str, resource: Resource) -> None:
     """Carry what was written through a Primary's device to the volume, and to the peer or its bitmap."""
+    if world.state["drbd"] == "9":
+        from sim import drbd9_kernel
+
+        drbd9_kernel.flush(world, host, resource)
+        return
     path = device(world, resource, host)
     if resource["role"] != "Primary" or resource["disk"] == "Diskless" or not os.path.isfile(path):
         return

@@ -26,6 +26,11 @@ End = tuple  # (host, Resource)
 
 def settle(world: World) -> None:
     """Bring the farm to rest: writes replicated, ends that can meet connected, resyncs a step further, files told."""
+    if world.state["drbd"] == "9":
+        from sim import drbd9_link
+
+        drbd9_link.settle(world)
+        return
     ends = [
         (host, found)
         for host in world.state["hosts"]

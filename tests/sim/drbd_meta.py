@@ -25,9 +25,9 @@ def area_kib(volume_kib: int, slots: int = 1) -> int:
     return 4 + 32 + bitmap
 
 
-def data_kib(path: str, slots: int = 1) -> int:
-    """Size of the data area of a volume with internal metadata, in KiB."""
-    volume = os.stat(path).st_size // 1024 // 4 * 4
+def data_kib(path: str, slots: int = 1, size: int = 0) -> int:
+    """Size of the data area of a volume (of `size` bytes, if given) with internal metadata, in KiB."""
+    volume = (size or os.stat(path).st_size) // 1024 // 4 * 4
     return volume - area_kib(volume, slots)
 
 
@@ -63,19 +63,27 @@ def read(path: str) -> dict[str, Any] | None:
     return found
 
 
-def write(path: str, metadata: dict[str, Any], owner: str) -> None:
-    """Write metadata at the end of the volume. owner: the host; members' areas differ as real ones do."""
+def write(path: str, metadata: dict[str, Any], owner: str, end: int = 0) -> None:
+    """Write metadata at the end of the volume, or where its end was. owner: the host; members' areas differ as real
+    ones do."""
     text = json.dumps({**metadata, "owner": owner}).encode()
-    start = data_kib(path) * 1024
+    start = data_kib(path, metadata.get("slots", 1), end) * 1024
     with open(path, "r+b") as file:
-        size = os.fstat(file.fileno()).st_size // 4096 * 4096
+        size = (end or os.fstat(file.fileno()).st_size) // 4096 * 4096
         room = size - SUPER - start
         if len(text) > room:
-            text = json.dumps({**metadata, "owner": owner, "oos": _coarse(metadata["oos"])}).encode()
+            text = json.dumps(_coarsely({**metadata, "owner": owner})).encode()
         file.seek(start)
         file.write(text.ljust(min(room, len(text) + 512), b" "))
         file.seek(size - SUPER)
         file.write((MAGIC + b"%d %d " % (start, len(text))).ljust(SUPER, b"\0"))
+
+
+def _coarsely(found: Any) -> Any:
+    """The same metadata with coarser bitmaps, wherever they are in it."""
+    if not isinstance(found, dict):
+        return found
+    return {key: _coarse(value) if key == "oos" else _coarsely(value) for key, value in found.items()}
 
 
 def _coarse(runs: list[list[int]]) -> list[list[int]]:

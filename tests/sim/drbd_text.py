@@ -27,6 +27,10 @@ def out_of_sync_kib(resource: Resource) -> int:
 
 
 def proc_drbd(world: World, host: str) -> str:
+    if world.state["drbd"] == "9":
+        from sim import drbd9_text
+
+        return drbd9_text.HEAD
     text, before = HEAD, -1
     for resource in sorted(resources(world, host).values(), key=lambda found: found["minor"]):
         minor = resource["minor"]

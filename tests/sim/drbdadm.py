@@ -1,4 +1,4 @@
-"""Fake drbdadm of drbd-utils 9.22 with DRBD 8.4: commands on configured resources."""
+"""Fake drbdadm of drbd-utils 9.22: commands on configured resources, here with DRBD 8.4; with 9: drbdadm9."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
         options, words = _parse(argv[1:])
         if "assume-clean" in options and "--" not in argv[: argv.index("--assume-clean")]:
             return 1, "", "drbdadm: unrecognized option '--assume-clean'\ntry 'drbdadm help'\n"
+        actions, version = _spoken(world)
         if "version" in options:
             if world.of()["drbd"]["loaded"]:
-                return 0, VERSION, ""
+                return 0, version, ""
             return 0, VERSION.replace("0x08040b", "0x000000").replace("API_VERSION=1", "API_VERSION=2"), ""
         if not words:
             return 1, "", "drbdadm: USAGE: drbdadm COMMAND [OPTION...] {all|RESOURCE...}\n"
@@ -42,11 +43,20 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
             return 1, "", "no resources defined!\n"
         if command == "sh-resources":
             return 0, " ".join(sorted(config.resources)) + "\n", ""
-        if command not in ACTIONS:
+        if command not in actions:
             return 1, "", f"drbdadm: Unknown command '{command}'\n"
-        status, out, err = _each(world, config, command, names, options)
+        status, out, err = _each(world, config, actions[command], command, names, options)
         drbd_link.settle(world)
     return status, out, err
+
+
+def _spoken(world: World) -> tuple[dict, str]:
+    """(commands, answer to --version) with the module that is installed."""
+    if world.state["drbd"] == "9":
+        from sim import drbdadm9
+
+        return drbdadm9.ACTIONS, drbdadm9.VERSION
+    return ACTIONS, VERSION
 
 
 def _parse(words: list[str]) -> tuple[Options, list[str]]:
@@ -69,7 +79,9 @@ def _parse(words: list[str]) -> tuple[Options, list[str]]:
     return options, rest
 
 
-def _each(world: World, config: Config, command: str, names: list[str], options: Options) -> tuple[int, str, str]:
+def _each(
+    world: World, config: Config, action: Action, command: str, names: list[str], options: Options
+) -> tuple[int, str, str]:
     every = not names or names == ["all"]
     if every and command not in ("status", "up", "down", "adjust", "dump", "role", "cstate", "dstate", "primary",
         "secondary",
@@ -77,13 +89,15 @@ def _each(world: World, config: Config, command: str, names: list[str], options:
         return 1, "", f"drbdadm: missing resource argument to '{command}'\n"
     worst, out, err = 0, "", ""
     for full in sorted(config.resources) if every else names:
-        name = full.split("/")[0]
+        name = full.split("/")[0].split(":")[0]
         if name not in config.resources:
             return 1, out, err + f"'{name}' not defined in your config (for this host).\n"
         if not is_privileged() and command not in ("dump", "sh-dev", "sh-minor", "sh-ll-dev"):
             return 20, out, err + "Could not connect to 'drbd' generic netlink family: Operation not permitted\n"
+        if "dry-run" in options and command != "net-options" and world.state["drbd"] == "9":
+            continue
         try:
-            status, text, error = ACTIONS[command](world, config, full, options)
+            status, text, error = action(world, config, full, options)
         except Refused as refusal:
             status, text, error = refusal.status, refusal.out, refusal.text
         out += text

@@ -1,4 +1,4 @@
-"""Fake drbdmeta: works on a volume whose resource is down."""
+"""Fake drbdmeta: works on a volume whose resource is down; v09 metadata are in drbdmeta9."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from sim.world import Refused, World
 
 
 def run(world: World, argv: list[str]) -> tuple[int, str, str]:
-    words = [word for word in argv[1:] if not word.startswith("--") or word == "--"]
+    options, words = _parse(argv[1:])
     if len(words) < 5:
         return 20, "", "USAGE: drbdmeta [--force] DEVICE FORMAT [FORMAT ARGS...] COMMAND [CMD ARGS...]\n"
-    device, _version, backing, _where, command, *rest = words
+    device, version, backing, _where, command, *rest = words
     minor = int(device.rpartition("drbd")[2] if "drbd" in device else device.lstrip("-") or 0) if device != "-" else -1
     if not is_privileged() and not os.access(backing, os.R_OK):
         return 20, "", f"open({backing}) failed: Permission denied\n"
     with world.open():
+        if version == "v09":
+            from sim import drbdmeta9
+
+            return drbdmeta9.run(world, minor, backing, command, rest, options)
         if command == "create-md":
             return create(world, minor, backing)
         if command not in (
@@ -50,6 +54,20 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
                 file.write(b"\0" * drbd_meta.SUPER)
             return 0, "Wiping meta data...\nDRBD meta data block successfully wiped out.\n", ""
         return 0, "", ""
+
+
+def _parse(words: list[str]) -> tuple[dict, list[str]]:
+    options, rest = {}, []
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if word == "--node-id" and words:
+            options["node-id"] = words.pop(0)
+        elif word == "--force":
+            options["force"] = "yes"
+        elif not word.startswith("--") or word == "--":
+            rest.append(word)
+    return options, rest
 
 
 def _metadata(backing: str) -> dict:

@@ -1,4 +1,4 @@
-"""Fake drbdsetup for DRBD 8.4: questions, and the few commands that go by minor or resource."""
+"""Fake drbdsetup, here for DRBD 8.4 (for 9: drbdsetup9): questions, and the few commands by minor or name."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
                 f"{names[0] if names else '??'}: Failure: (152) Permission denied. To perform this operation you need "
                 f"CAP_SYS_ADMIN\n",
             )
+        if world.state["drbd"] == "9":
+            from sim import drbdsetup9
+
+            return drbdsetup9.run(world, command, names, options)
         if command in ("status", "show", "events2") and "json" in options:
             return 20, USAGE, f"{command}: unrecognized option '--json'\n"
         if command in QUESTIONS:

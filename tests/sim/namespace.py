@@ -23,7 +23,8 @@ PRIVATE = (
     "/etc/drbd.d",
     "/root",
 )
-OWNED_BY_USER = ("/var/lib/one", "/var/lib/dnc", "/etc/drbd.d", "/var/log/xen")
+# The fake tools run as the user, so root's /var/lib/drbd has to be the user's too.
+OWNED_BY_USER = ("/var/lib/one", "/var/lib/dnc", "/etc/drbd.d", "/var/log/xen", "/var/lib/drbd")
 SBIN_TOOLS = (
     "zfs", "zpool", "lvs", "lvcreate", "lvremove", "lvchange", "lvextend", "lvrename", "vgs", "pvs",
     "drbdadm", "drbdsetup", "drbdmeta", "xl", "modprobe", "runuser",

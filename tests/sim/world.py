@@ -135,12 +135,17 @@ def log_command(live: str, entry: dict) -> None:
         file.write(json.dumps(entry) + "\n")
 
 
-def open_by_someone(path: str) -> str:
-    """ "name (pid N)" of a process that has this file open, else ""."""
+def open_by_someone(path: str, writing: bool = False) -> str:
+    """ "name (pid N)" of a process that has this file open (writing: not only for reading), else ""."""
     try:
         wanted = os.stat(path)
     except FileNotFoundError:
         return ""
+    return holder_of(wanted.st_dev, wanted.st_ino, writing)
+
+
+def holder_of(device: int, inode: int, writing: bool = False) -> str:
+    """ "name (pid N)" of a process that has this inode open, else ""."""
     proc = "/proc/.real" if os.path.isdir("/proc/.real") else "/proc"
     for pid in os.listdir(proc):
         if not pid.isdigit() or int(pid) == os.getpid():
@@ -149,7 +154,9 @@ def open_by_someone(path: str) -> str:
             with os.scandir(f"{proc}/{pid}/fd") as entries:
                 for entry in entries:
                     found = os.stat(entry.path)
-                    if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    if (found.st_dev, found.st_ino) == (device, inode):
+                        if writing and not _writes(f"{proc}/{pid}/fdinfo/{entry.name}"):
+                            continue
                         with open(f"{proc}/{pid}/comm") as file:
                             return f"{file.read().strip()} (pid {pid})"
         except (PermissionError, FileNotFoundError, NotADirectoryError):
@@ -157,3 +164,10 @@ def open_by_someone(path: str) -> str:
         except OSError:
             continue
     return ""
+
+
+def _writes(info: str) -> bool:
+    """Whether a descriptor is open for more than reading, by its line `flags: 0100002`."""
+    with open(info) as file:
+        flags = next((line.split()[1] for line in file if line.startswith("flags:")), "0")
+    return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY

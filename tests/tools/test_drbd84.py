@@ -7,6 +7,7 @@ import re
 import pytest
 
 from dnc.errors import BadInput
+from dnc.tools import drbd
 from dnc.tools.drbd import DiskState, Role
 from dnc.tools.drbd84 import Drbd84, activity
 from tools import captured
@@ -57,6 +58,28 @@ def test_three_members_are_refused():
     third = SPEC.members[0]._replace(host="node3", node_id=2)
     with pytest.raises(BadInput, match="two members"):
         DIALECT.render(SPEC._replace(members=(*SPEC.members, third)))
+
+
+def test_clients_are_refused():
+    members = (*SPEC.members, drbd.Member("node3", "10.99.0.3", None, 2))
+    with pytest.raises(BadInput, match="two members"):
+        DIALECT.render(SPEC._replace(members=members))
+
+
+def test_nothing_of_9_is_ever_said():
+    assert DIALECT.new_day0() is None
+    assert DIALECT.stamp(SPEC._replace(day0="00DDAA0000112230"), "node1") == ()
+    assert DIALECT.forget_peer("one-7", SPEC.members[0]) == ()
+
+
+def test_the_header_line_has_nothing_of_9():
+    """Files of farms that run already stay as they are, byte by byte."""
+    assert drbd.file_text(SPEC, DIALECT).partition("\n")[0] == (
+        '# dnc {"data_bytes": 67108864, "kind": "clone", "members": [["node1", "10.99.0.1", '
+        '"/dev/zvol/tank/dnc/one-7-42-0", 0], ["node2", "10.99.0.2", "/dev/zvol/tank/dnc/one-7-42-0", 1]], '
+        '"minor": 1003, "origin": "one-7", "pool": "zfs:tank/dnc", "port": 7003, "proof": null, "slots": 1, '
+        '"state": "making", "vm": 42}'
+    )
 
 
 def test_ipv6_members():
@@ -126,7 +149,7 @@ def test_no_generation(text):
 
 def test_argv():
     assert DIALECT.read_generation(SPEC, "node2") == (
-        "drbdmeta", "1003", "v08", "/dev/zvol/tank/dnc/one-7-42-0", "internal", "get-gi"
+        ("drbdmeta", "1003", "v08", "/dev/zvol/tank/dnc/one-7-42-0", "internal", "get-gi"),
     )
     assert DIALECT.two_primaries(SPEC, "node2", True)[-2:] == ("--allow-two-primaries=yes", "one-7-42-0")
     assert DIALECT.create_metadata(SPEC) == ("drbdadm", "create-md", "--force", "one-7-42-0")

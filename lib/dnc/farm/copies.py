@@ -30,13 +30,13 @@ _TELL_S = 15.0
 def clone_hosts(farm: Sessions, image: Located, host: str, name: ResourceName, count: int) -> Tuple[str, ...]:
     """`host` and those members of the image that get a clone's other replicas: where an earlier run put them, else
     by room and rules, the same ones for all disks of a VM where that can be. Raises NoSpace."""
-    everyone = (host, *image.hosts)
+    everyone = (host, *image.holders)
     pool = parse_pool(image.spec.pool)
     answers = survey(farm, everyone, [name], [pool])
     for answer in answers.values():
         spec = answer.of(name).spec
         if spec is not None and spec.state == "ready":
-            hosts = tuple(farm.ssh_name(member) for member in spec.hosts())
+            hosts = farm.ssh_names(spec.replicas)
             if host in hosts and set(hosts) <= set(everyone):
                 return hosts
     spaces = {one: answer.pools[str(pool)] for one, answer in answers.items() if str(pool) in answer.pools}
@@ -53,9 +53,14 @@ def ensure_copy(farm: Sessions, image: Located, host: str) -> bool:
     False where a dry run has only said that it would be copied, so that there is nothing to go on with.
     Raises Busy (the image is up), Unsafe (its replicas are not proven equal, or the copy differs), NoSpace, TimedOut.
     """
-    farm.lock(image.hosts, [], shared=[image.name.text])
+    farm.lock(image.holders, [], shared=[image.name.text])
     image = look_again(farm, image)
     making.require_rest(farm, image)
+    if host in farm.ssh_names(image.spec.clients):
+        raise Unsafe(
+            f"{image.name} was put to rest while a member was away, and {host} is its client still",
+            hint=f"run the VM on one of: {' '.join(image.holders)}",
+        )
     proof = making.proof_of_rest(farm, image)
     if proof is None:
         raise Unsafe(
@@ -70,7 +75,7 @@ def ensure_copy(farm: Sessions, image: Located, host: str) -> bool:
 
 def plan_clone(farm: Sessions, image: Located, host: str, name: ResourceName) -> ResourceSpec:
     """In a dry run: tell the host of a clone, so that the plan's later steps find it."""
-    spec = _spec(farm, image, host, image.spec.members[0].device, image.spec.data_bytes)
+    spec = _spec(farm, image, host, image.spec.backing(image.spec.replicas[0].host), image.spec.data_bytes)
     spec = spec._replace(name=name.text, kind=name.kind.value, state="making", image_hosts=())
     farm.call(host, "write_resource", spec=spec.to_json())
     return spec
@@ -79,7 +84,7 @@ def plan_clone(farm: Sessions, image: Located, host: str, name: ResourceName) ->
 def _is_current(farm: Sessions, image: Located, host: str, found: Found, proof: str) -> bool:
     """Whether the host's copy is what the members hold: all of them say so, and the generation is the same."""
     spec, name = found.spec, str(farm.about(host)["host"])
-    known = all((one.copies or {}).get(name) is True for one in image.found.values())
+    known = all((image.found[one].copies or {}).get(name) is True for one in image.holders)
     return known and spec is not None and spec.state == "copy" and spec.proof == proof
 
 
@@ -113,7 +118,7 @@ def _await_turn(farm: Sessions, image: Located, host: str, proof: str) -> bool:
 
 
 def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
-    name, source = image.name.text, image.hosts[0]
+    name, source = image.name.text, image.holders[0]
     volume = image.found[source].volume
     if volume is None:
         raise Unsafe(f"{name} has no volume on {source}", hint="is the pool imported, the volume active?")
@@ -121,8 +126,11 @@ def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
     _require_room(farm, image, host, volume.bytes)
     farm.log.info(f"{name}: no replica on {host}: copying {volume.bytes // MIB} MiB from {source}, once")
     # Noted before there is anything, and for good: removing the image has to look there.
-    farm.all("note_copy", image.hosts, resource=name, host=holder, current=False)
-    farm.commit(image.hosts)
+    farm.all("note_copy", image.holders, resource=name, host=holder, current=False)
+    farm.commit(image.holders)
+    before = survey(farm, [host], [image.name])[host].of(image.name).spec
+    if before is not None and not before.is_copy:
+        farm.call(host, "remove_resource", resource=name)  # it was a client, and did not hear that it is none
     device = _create(farm, image, host, volume.bytes)
     spec = _spec(farm, image, host, device, volume.bytes)
     farm.call(host, "write_resource", spec=spec.to_json())
@@ -133,7 +141,7 @@ def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
     farm.all("take_down", [host], resource=name)
     farm.call(host, "write_resource", spec=spec._replace(state="copy", proof=proof).to_json())
     farm.commit([host])
-    farm.all("note_copy", image.hosts, resource=name, host=holder, current=True)
+    farm.all("note_copy", image.holders, resource=name, host=holder, current=True)
 
 
 def _require_room(farm: Sessions, image: Located, host: str, size: int) -> None:
@@ -145,7 +153,7 @@ def _require_room(farm: Sessions, image: Located, host: str, size: int) -> None:
     if space.usable(farm.config.pool_fill_limit) < wanted:
         raise NoSpace(
             f"pool {pool} has no room for a copy of {image.name}, {size // MIB} MiB", host=host,
-            hint=f"run the VM on one of: {' '.join(image.hosts)}, or free space below POOL_FILL_LIMIT",
+            hint=f"run the VM on one of: {' '.join(image.holders)}, or free space below POOL_FILL_LIMIT",
         )
 
 
@@ -166,7 +174,7 @@ def _spec(farm: Sessions, image: Located, host: str, device: str, size: int) -> 
     member = Member(str(about["host"]), str(about.get("address") or "0.0.0.0"), device, 0)
     return image.spec._replace(
         minor=None, port=None, secret="", members=(member,), state="copying", vm=None, proof=None, data_bytes=size,
-        slots=0, image_hosts=image.spec.hosts(),
+        slots=0, image_hosts=tuple(member.host for member in image.spec.replicas),
     )
 
 

@@ -7,8 +7,8 @@ from typing import Iterable, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceKind, ResourceName, parse_resource
-from ..tools.drbd import DiskState, ResourceSpec
-from . import copies, making
+from ..tools.drbd import ResourceSpec
+from . import clients, copies, making
 from .finding import Register, find_hosts
 from .making import Plan
 from .placement import Wanted, farm_hosts
@@ -17,19 +17,22 @@ from .survey import Found, Located, candidates, locate, look_again, parse_status
 
 
 def require_located(farm: Sessions, name: ResourceName, host: str) -> Located:
-    """A resource with a replica on `host`, whose session is open. Raises Unreachable, NotFound, Unsafe."""
+    """A resource that `host`, whose session is open, has a replica of or may use without one.
+
+    Raises Unreachable, NotFound, Unsafe.
+    """
     located = locate(farm, name, host)
     if host in farm.unreachable and (located is None or host not in located.hosts):
         raise farm.unreachable[host]
     if located is None:
         raise NotFound(f"{name} is on no host that answers", hint="see oneimage show, and HOSTS in dncrc")
-    if host not in located.hosts:
+    if host not in located.holders and not clients.permitted(farm, located.spec, host):
         refuse_foreign_host(located, host)
     return located
 
 
 def find_image(farm: Sessions, name: ResourceName, host: str) -> Located:
-    """An image to be cloned on `host`, where it may have no replica if MISSING_REPLICA says so.
+    """An image to be cloned on `host`, where it may have no replica unless MISSING_REPLICA refuses that.
 
     Raises Unreachable, NotFound, Unsafe.
     """
@@ -44,13 +47,9 @@ def find_image(farm: Sessions, name: ResourceName, host: str) -> Located:
     return located
 
 
-def _with_first(first: str, hosts: Sequence[str]) -> Tuple[str, ...]:
-    return (first, *(host for host in hosts if host != first))
-
-
 def refuse_foreign_host(located: Located, host: str) -> NoReturn:
-    """Raise: with DRBD 8.4 a VM runs where its disks have replicas."""
-    others = " ".join(sorted(located.hosts + located.missing))
+    """Raise: the VM has to run where its disks have replicas."""
+    others = " ".join(sorted(located.holders + located.missing))
     raise Unsafe(f"{located.name} has no replica on {host}, only on {others}", hint="run the VM there")
 
 
@@ -65,20 +64,19 @@ def ensure_clone(
     farm: Sessions, image_name: ResourceName, name: ResourceName, vm: int, data_bytes: int, host: str,
     wish: Wish = Wish(),  # noqa: B008  (an immutable record)
 ) -> ResourceSpec:
-    """A VM's own copy of an image, up and equal on the members of the image, `host` one of them.
+    """A VM's own copy of an image, up and equal on members of the image, usable on `host`.
 
-    A complete earlier copy is accepted, since oned replays a prolog from its first line (observation 3); a
-    half-made one is made again. Raises NotFound, Busy, Unsafe, NoSpace, Unreachable, GivenUp.
+    A host without a replica uses it as a client (DRBD 9), or gets a copy of the image first, and so a replica of the
+    clone: MISSING_REPLICA decides. A complete earlier clone is accepted, since oned replays a prolog from its first
+    line (observation 3); a half-made one is made again. Raises NotFound, Busy, Unsafe, NoSpace, Unreachable, GivenUp.
     """
     image = find_image(farm, image_name, host)
     image.require_all(farm)
     count = making.replicas_of_clone(image, wish.replicas, strict=wish.own)
-    if host in image.hosts:
-        hosts = image.hosts if count == len(image.hosts) else _with_first(host, image.hosts)[:count]
-    else:
-        hosts = copies.clone_hosts(farm, image, host, name, count)
-    involved = tuple(dict.fromkeys((*image.hosts, *hosts)))
-    if host not in image.hosts:
+    copied = host not in image.holders and not _as_client(farm, image, host, count)
+    hosts = copies.clone_hosts(farm, image, host, name, count) if copied else _members(image, host, count)
+    involved = tuple(dict.fromkeys((*image.holders, *hosts)))
+    if copied:
         if not copies.ensure_copy(farm, image, host):
             farm.log.info(f"{name}: would then be cloned from it on {' '.join(hosts)}")
             return copies.plan_clone(farm, image, host, name)
@@ -87,12 +85,24 @@ def ensure_clone(
         farm.lock(involved, [name.text], shared=[image_name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
-        return earlier
+        return clients.attach(farm, earlier, host)
     making.clear_leftovers(farm, involved, name, image.spec.pool)
     plan = Plan(name, hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), vm=vm, origin=image_name)
-    spec = making.make_clone(farm, plan, image)
-    making.finish(farm, hosts, spec)
+    spec = clients.attach(farm, making.make_clone(farm, plan, image), host)
+    making.finish(farm, farm.ssh_names(spec.members), spec)
     return spec
+
+
+def _as_client(farm: Sessions, image: Located, host: str, count: int) -> bool:
+    """Whether `host` is to use a clone with `count` replicas over the network, rather than have one itself."""
+    return farm.config.missing_replica == "auto" and count > 1 and clients.possible(farm, image.spec, host)
+
+
+def _members(image: Located, host: str, count: int) -> Tuple[str, ...]:
+    """So many members of the image, `host` first where it is one and not all are taken."""
+    if count == len(image.holders):
+        return image.holders
+    return tuple(sorted(image.holders, key=lambda member: member != host))[:count]
 
 
 def accept_earlier(
@@ -104,7 +114,7 @@ def accept_earlier(
     spec = specs[0]
     if spec is None or any(one != spec for one in specs) or spec.state != "ready" or spec.data_bytes < data_bytes:
         return None
-    if {farm.ssh_name(member) for member in spec.hosts()} != set(hosts):
+    if set(farm.ssh_names(spec.replicas)) != set(hosts):
         return None
     farm.log.info(f"{name}: made by an earlier run, accepted")
     making.bring_up(farm, hosts, spec)
@@ -125,9 +135,10 @@ def make_volatile(
     farm.lock(hosts, [name.text])
     earlier = accept_earlier(farm, hosts, name, data_bytes)
     if earlier is not None:
-        return earlier, True
+        return clients.attach(farm, earlier, host), True
     making.clear_leftovers(farm, hosts, name, str(pool))
-    return making.make_empty(farm, Plan(name, hosts, str(pool), data_bytes, vm=vm)), False
+    spec = making.make_empty(farm, Plan(name, hosts, str(pool), data_bytes, vm=vm))
+    return clients.attach(farm, spec, host), False
 
 
 def _volatile_hosts(
@@ -140,8 +151,8 @@ def _volatile_hosts(
     answers = survey(farm, [host], siblings)
     specs = [answers[host].of(name).spec for name in siblings]
     for spec in specs:
-        if spec is not None and len(spec.members) == wanted.replicas:
-            hosts = tuple(farm.ssh_name(member) for member in spec.hosts())
+        if spec is not None and len(spec.replicas) == wanted.replicas:
+            hosts = farm.ssh_names(spec.replicas)
             farm.open(hosts)
             return hosts
     return find_hosts(farm, wanted, farm_hosts(farm.config.hosts), register).choice.hosts
@@ -169,7 +180,7 @@ def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: s
     farm.all("write_resource", image.hosts, spec=spec.to_json())
     making.bring_up(farm, image.hosts, spec)
     making.await_ready(farm, image.hosts, spec)
-    return spec
+    return clients.attach(farm, spec, host)
 
 
 def release_persistent(farm: Sessions, image: Located, vm: int) -> None:
@@ -189,6 +200,7 @@ def release_persistent(farm: Sessions, image: Located, vm: int) -> None:
         making.await_ready(farm, up, image.spec)
     else:
         _tell_missing(farm, image)
+    image = clients.dismiss(farm, image)
     making.take_down(farm, image.hosts, image.name)
     farm.all("write_resource", image.hosts, spec=image.spec._replace(vm=None).to_json())
 
@@ -222,19 +234,21 @@ def make_available(farm: Sessions, located: Located, host: str) -> None:
 def _require_alone(farm: Sessions, located: Located, host: str, before: Found) -> None:
     """Refuse unless this host's replica is known to be the newest without asking the missing members (rule 5)."""
     lost = ", ".join(located.missing)
-    if before.status is None:
+    if before.status is None and len(located.spec.replicas) < 3:
         raise Unsafe(
             f"{located.name} was down on {host}, and {lost} does not answer",
             hint="only both together know whose data are newest: bring it back",
         )
+    if len(located.spec.replicas) > 2:
+        # What was written is on most replicas, and DRBD lets nobody go on with less: together the others know (j).
+        making.await_ready(farm, [host], located.spec, without=located.missing)
     answer = farm.call(host, "survey", resources=[located.name.text])["resources"][located.name.text]
     status = parse_status(answer["status"])
-    if status.disk is not DiskState.UP_TO_DATE:
+    if not status.usable or status.suspended:
         raise Unsafe(f"{located.name} is {status.disk.value} on {host}, {lost} does not answer", hint="bring it back")
     if any(peer.role.value == "Primary" for peer in status.peers):
         raise Busy(f"{located.name} is Primary on {lost}, which does not answer", hint="fence that host first")
     farm.log.warn(f"{located.name}: on {host} without {lost}, which is brought up to date when it is back")
-
 
 
 def refuse_unseen(farm: Sessions) -> None:

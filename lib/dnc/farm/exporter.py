@@ -51,7 +51,7 @@ def export(farm: Sessions, name: ResourceName, directory: str) -> Exported:
         raise explain(error, directory) from None
     try:
         with os.fdopen(descriptor, "wb") as target:
-            return _copy(farm, name, image.hosts[0], path, target.fileno(), image.spec.data_bytes)
+            return _copy(farm, name, image.holders[0], path, target.fileno(), image.spec.data_bytes)
     except OSError as error:
         os.unlink(path)
         raise explain(error, path) from None

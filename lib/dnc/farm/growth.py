@@ -1,6 +1,6 @@
 """Growing a disk that holds data, on all its members or on none (NOTES-drbd9, g; design rule 12).
 
-The order: every member answers and is in sync; every volume grows; DRBD takes them on the Primary, the guest held
+The order: every replica answers and is in sync; every volume grows; DRBD takes them on the Primary, the guest held
 still meanwhile; sizes are compared; the files say the new size. Killed anywhere, the same order run again ends it.
 """
 
@@ -41,11 +41,11 @@ def grow(farm: Sessions, name: ResourceName, data_bytes: int, host: Optional[str
     if not spec.replicated:
         return _grow_alone(farm, located, data_bytes)
     primary = _primary(located, host)
-    making.bring_up(farm, located.hosts, spec)
-    making.await_ready(farm, located.hosts, spec)
-    sizes = farm.all("grow_volume", located.hosts, resource=name.text, bytes=drbd.volume_size(data_bytes, spec.slots))
+    making.bring_up(farm, located.holders, spec)
+    making.await_ready(farm, located.holders, spec)
+    sizes = farm.all("grow_volume", located.holders, resource=name.text, bytes=drbd.volume_size(data_bytes, spec.slots))
     _resize(farm, located, primary, data_bytes, sizes, domain)
-    making.await_ready(farm, located.hosts, spec)
+    making.await_ready(farm, located.holders, spec)
     farm.all("finish_growth", located.hosts, resource=name.text, data_bytes=data_bytes)
     return data_bytes > spec.data_bytes
 
@@ -64,12 +64,13 @@ def _primary(located: Located, host: Optional[str]) -> str:
     if len(primaries) > 1 or any(found.intent for found in located.found.values()):
         raise Busy(f"{located.name} is being migrated", hint="wait until that has ended, then resize")
     peers = [peer for found in located.found.values() if found.status for peer in found.status.peers]
-    if not primaries and any(peer.role is Role.PRIMARY for peer in peers):
+    elsewhere = not primaries and any(peer.role is Role.PRIMARY for peer in peers)
+    if elsewhere or not set(primaries) <= set(located.holders):
         raise Busy(
             f"{located.name} is Primary on a host without a replica",
-            hint="power the VM off, or migrate it to a member: " + " ".join(located.hosts),
+            hint="power the VM off, or migrate it to a member: " + " ".join(located.holders),
         )
-    return (primaries or [one for one in located.hosts if one == host] or list(located.hosts))[0]
+    return (primaries or [one for one in located.holders if one == host] or list(located.holders))[0]
 
 
 def _grow_alone(farm: Sessions, located: Located, data_bytes: int) -> bool:
@@ -96,7 +97,7 @@ def _resize(
         farm.call(primary, "promote", resource=name)
     answer = farm.call(primary, "resize", resource=name, data_bytes=data_bytes, domain=domain, **area)
     if not answer.get("clean", True):
-        making.await_ready(farm, located.hosts, located.spec)
+        making.await_ready(farm, located.holders, located.spec)
         stale = _differing(farm, located, primary, area)
         answer = farm.call(primary, "zero_stale", resource=name, blocks=stale, domain=domain)
     if not used:
@@ -110,13 +111,13 @@ def _differing(farm: Sessions, located: Located, primary: str, area: Answer) -> 
 
     Two looks: a block that a guest is just writing may differ in one, and has changed by the other.
     """
-    looks = [farm.all("block_digests", located.hosts, resource=located.name.text, **area) for _ in range(2)]
+    looks = [farm.all("block_digests", located.holders, resource=located.name.text, **area) for _ in range(2)]
     if looks[0] != looks[1]:
         farm.log.info(f"{located.name}: the guest writes where it has grown already")
     offsets = range(int(area["start"]), int(area["end"]), 4096)
     found = {}
     for number, offset in enumerate(offsets):
-        one, other = ({host: look[host]["blocks"][number] for host in located.hosts} for look in looks)
+        one, other = ({host: look[host]["blocks"][number] for host in located.holders} for look in looks)
         if one == other and len(set(one.values())) > 1:
             found[str(offset)] = one[primary]
     return found

@@ -83,9 +83,9 @@ def clone(
     if image is None:
         raise next(iter(farm.unreachable.values()), NotFound(f"image {source} is on no host"))
     image.require_all(farm)
-    farm.lock(image.hosts, [name.text], shared=[source.text])
-    making.clear_leftovers(farm, image.hosts, name, image.spec.pool, keep_ready=True)
-    hosts = image.hosts[:making.replicas_of_clone(image, replicas, strict=True)]
+    farm.lock(image.holders, [name.text], shared=[source.text])
+    making.clear_leftovers(farm, image.holders, name, image.spec.pool, keep_ready=True)
+    hosts = image.holders[:making.replicas_of_clone(image, replicas, strict=True)]
     plan = Plan(name, hosts, image.spec.pool, max(data_bytes, image.spec.data_bytes), origin=source)
     rest(farm, plan, making.make_clone(farm, plan, image))
     return plan

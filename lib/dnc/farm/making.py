@@ -6,11 +6,14 @@ Everything here happens in sessions that roll back unless the action commits; `f
 from __future__ import annotations
 
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from zlib import crc32
 
-from ..errors import BadConfig, Busy, Conflict, NoSpace, Unsafe
+from ..errors import BadConfig, Busy, Conflict, NoSpace, ToolMissing, Unsafe
 from ..grammar import MIB, ResourceName
 from ..tools import drbd
-from ..tools.drbd import Member, ResourceSpec
+from ..tools.dialects import of_version
+from ..tools.drbd import Dialect, Member, ResourceSpec
+from ..tools.single import Single
 from .session import Answer
 from .sessions import Sessions
 from .survey import Found, HostSurvey, Located, look_again, refuse_growing, survey
@@ -45,80 +48,84 @@ def make_empty(farm: Sessions, plan: Plan) -> ResourceSpec:
     The volumes are fresh and read as zeros on every member: that is the proof by which no sync is needed.
     Raises NoSpace, Conflict, Unreachable.
     """
-    slots = metadata_slots(farm, plan.hosts)
+    drbd_version = require_dialect(farm, plan.hosts)
+    slots = drbd_version.slots
     minor = reserve_minor(farm, plan.hosts, plan.name) if len(plan.hosts) > 1 else None
     size = drbd.volume_size(plan.data_bytes, slots)
     volumes = farm.all(
         "create_volume", plan.hosts, pool=plan.pool, name=plan.name.text, bytes=size, tags=plan.tags
     )
-    spec = new_spec(farm, plan, minor, slots, volumes)
+    spec = new_spec(farm, plan, minor, slots, volumes, day0=drbd_version.new_day0())
     farm.all("write_resource", plan.hosts, spec=spec.to_json())
     if spec.replicated:
         farm.all("create_metadata", plan.hosts, resource=spec.name)
     bring_up(farm, plan.hosts, spec)
-    if spec.replicated:
-        farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=FRESH)
+    declare_equal(farm, plan, spec, FRESH)
     await_ready(farm, plan.hosts, spec)
     return spec._replace(proof=FRESH)
 
 
 def make_clone(farm: Sessions, plan: Plan, image: Located) -> ResourceSpec:
-    """A copy of an image at rest on every member of the image, up and equal; the caller holds both locks.
+    """A copy of an image at rest on its members, or fewer, or beside a copy of it; up and equal; both are locked.
 
-    The snapshot holds DRBD's metadata too, so a clone of the same size needs nothing but a new name. A larger one
-    gets new metadata by the proven order (NOTES-drbd9, g): grow, create-md, zero the old metadata area, declare
-    equal. Raises Busy (the image is up), Unsafe (replicas not proven equal), NoSpace, Conflict.
+    The snapshot holds DRBD's metadata too, so with 8.4 a clone of the same size needs nothing but a new name. A larger
+    one, and with DRBD 9 any that is proven, gets new metadata by the proven order (NOTES-drbd9, c and g): grow,
+    create-md, zero the old metadata area, declare equal or stamp with a UUID of its own. Raises Busy (the image is
+    up), Unsafe (replicas not proven equal), NoSpace, Conflict.
     """
     image = look_again(farm, image)
     require_rest(farm, image)
     proof = proof_of_rest(farm, image)
     grow = plan.data_bytes > image.spec.data_bytes
     alone = image.spec.replicated and len(plan.hosts) == 1  # a clone without DRBD of an image with it
-    if (grow or alone) and proof is None:
+    # Unproven replicas DRBD itself has to compare: all of them, with the metadata that they have.
+    if proof is None and (grow or set(plan.hosts) != set(image.holders)):
+        what = "larger clone" if grow else "clone of some of them"
         raise Unsafe(
-            f"{image.name}: its replicas are not proven equal, so no {'larger ' if grow else 'single '}clone",
+            f"{image.name}: its replicas are not proven equal, so no {what}",
             hint=f"bring it up once and let it resync: drbdadm up {image.name} on all members, wait, drbdadm down",
         )
     slots = 0 if alone else image.spec.slots
+    day0 = require_dialect(farm, plan.hosts).new_day0() if proof is not None else None
     minor = reserve_minor(farm, plan.hosts, plan.name) if len(plan.hosts) > 1 else None
     wanted = drbd.volume_size(plan.data_bytes, slots) if grow else None
     volumes = farm.all(
         "clone_volume", plan.hosts, pool=plan.pool, origin=image.name.text, name=plan.name.text, bytes=wanted,
         tags=plan.tags,
     )
-    spec = new_spec(farm, plan, minor, slots, volumes, node_ids=_node_ids(farm, plan, image))
+    node_ids = _node_ids(farm, plan, image)
+    spec = new_spec(farm, plan, minor, slots, volumes, node_ids=node_ids, day0=day0)
     farm.all("write_resource", plan.hosts, spec=spec.to_json())
-    if alone:
-        _zero_metadata(farm, plan.hosts, spec, volumes, image.spec.slots)
-    # DRBD 9's metadata say whose they are: those of a copy would be another member's.
-    renew = spec.replicated and (grow or (slots > 1 and not set(plan.hosts) <= set(image.hosts)))
+    renew = spec.replicated and (grow or day0 is not None)
     if renew:
-        _renew_metadata(farm, plan.hosts, spec, volumes)
+        farm.all("create_metadata", plan.hosts, resource=spec.name)
+    if image.spec.replicated and (grow or alone):
+        zero_old_metadata(farm, plan.hosts, spec, volumes, image.spec.slots)
     bring_up(farm, plan.hosts, spec)
-    if renew:
-        farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
+    if renew and proof is not None:
+        declare_equal(farm, plan, spec, proof)
     await_ready(farm, plan.hosts, spec)
     return spec._replace(proof=proof)
 
 
 def _node_ids(farm: Sessions, plan: Plan, image: Located) -> List[int]:
     """Each member's number as the image has it; a host that is none of its members gets one that is free."""
-    taken = {farm.ssh_name(member.host): member.node_id for member in image.spec.members}
+    taken = {farm.ssh_name(member.host): member.node_id for member in image.spec.replicas}
     used = {taken[host] for host in plan.hosts if host in taken}
     free = iter(number for number in range(32) if number not in used)
     return [taken[host] if host in taken else next(free) for host in plan.hosts]
 
 
-def _renew_metadata(farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer]) -> None:
-    """New metadata at the new end; the old one, data from now on, becomes zeros on every member (rule 12)."""
-    farm.all("create_metadata", hosts, resource=spec.name)
-    _zero_metadata(farm, hosts, spec, volumes, spec.slots)
+def declare_equal(farm: Sessions, plan: Plan, spec: ResourceSpec, proof: str) -> None:
+    """Once all are up; replicas that were stamped alike are equal already."""
+    if spec.replicated and spec.day0 is None:
+        farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
 
 
-def _zero_metadata(
+def zero_old_metadata(
     farm: Sessions, hosts: Sequence[str], spec: ResourceSpec, volumes: Mapping[str, Answer], slots: int
 ) -> None:
-    """Zeros where the image of these volumes has metadata of that many slots: the guest must not read it as data."""
+    """What was metadata (of that many slots) of the volumes' origin, data from now on, becomes zeros (rule 12)."""
     old = {host: int(volumes[host]["origin_bytes"]) for host in hosts}
     farm.each("zero_old_metadata", {
         host: {"resource": spec.name, "from": drbd.data_end(old[host], slots), "to": old[host], "slots": slots}
@@ -149,7 +156,7 @@ def runs_alone(farm: Sessions, image: Located, besides: Optional[int] = None) ->
 
 def proof_of_rest(farm: Sessions, image: Located) -> Optional[str]:
     """Why all replicas of an image at rest are equal: the same clean data generation on every member; else None."""
-    answers = farm.all("generation", image.hosts, resource=image.name.text)
+    answers = farm.all("generation", image.holders, resource=image.name.text)
     if not image.spec.replicated:
         return "single"
     current = {str(answer["current"]) for answer in answers.values()}
@@ -169,25 +176,38 @@ def replicas_of_clone(image: Located, wanted: Optional[int], *, strict: bool) ->
     strict: somebody asked for this very clone; else `wanted` may be a datastore's word, for other images.
     Raises Unsafe when more are asked for than the image has.
     """
-    members = len(image.spec.members)
+    members = len(image.spec.replicas)
     if strict and wanted is not None and wanted > members:
         raise Unsafe(
-            f"image {image.name} has {members} replica, {wanted} are wanted",
+            f"image {image.name} has {members} replica{'s' * (members > 1)}, {wanted} are wanted",
             hint=f"import it again with DNC_REPLICAS={wanted}, or take DNC_REPLICAS={members}",
         )
     return min(wanted or members, members)
 
 
-def metadata_slots(farm: Sessions, hosts: Iterable[str]) -> int:
-    """Bitmap slots that new metadata on these hosts has; they decide where it lies. 0: one replica, no DRBD."""
+def require_dialect(farm: Sessions, hosts: Iterable[str]) -> Dialect:
+    """What DRBD on these hosts speaks, Single for one host.
+
+    Raises ToolMissing (not loaded), BadConfig (different versions, more replicas than this one keeps).
+    """
     hosts = tuple(hosts)
     if len(hosts) < 2:
-        return 0
-    slots = {int(farm.about(host)["slots"]) for host in hosts}
-    if len(slots) != 1:
-        versions = ", ".join(f"{host} {farm.about(host).get('drbd')}" for host in hosts)
-        raise BadConfig("hosts have different versions of DRBD", hint=f"make them equal: {versions}")
-    return slots.pop()
+        return Single()
+    versions = {host: farm.about(host).get("drbd") for host in hosts}
+    if len(set(versions.values())) != 1 and all(versions.values()):
+        shown = ", ".join(f"{host} {version}" for host, version in versions.items())
+        raise BadConfig("hosts have different versions of DRBD", hint=f"make them equal: {shown}")
+    dialects = {host: of_version(version) for host, version in versions.items()}
+    without = [host for host, dialect in dialects.items() if dialect is None]
+    dialect = dialects[hosts[0]]
+    if dialect is None or without:
+        raise ToolMissing("DRBD is not loaded", host=without[0], hint="modprobe drbd, and have it loaded at boot")
+    if len(hosts) > dialect.most_replicas:
+        raise BadConfig(
+            f"DRBD {dialect.name} keeps {dialect.most_replicas} replicas, not {len(hosts)}", host=hosts[0],
+            hint=f'set REPLICAS="{dialect.most_replicas}" in dncrc, or install DRBD 9 on all hosts (docs/drbd-9.md)',
+        )
+    return dialect
 
 
 def reserve_minor(farm: Sessions, hosts: Sequence[str], name: ResourceName) -> int:
@@ -198,7 +218,10 @@ def reserve_minor(farm: Sessions, hosts: Sequence[str], name: ResourceName) -> i
     config = farm.config
     taken = set().union(*(answer.minors for answer in survey(farm, hosts, []).values()))
     first, others = hosts[0], list(hosts[1:])
-    for minor in range(config.minor_base, config.minor_base + config.minor_count):
+    # Where a host may become a client later, its minors should not all be taken by the same low numbers as here.
+    start = crc32(name.text.encode()) % config.minor_count if require_dialect(farm, hosts).clients else 0
+    for turn in range(config.minor_count):
+        minor = config.minor_base + (start + turn) % config.minor_count
         if minor in taken or not farm.call(first, "reserve_minor", resource=name.text, minor=minor)["reserved"]:
             continue
         answers = farm.all("reserve_minor", others, resource=name.text, minor=minor)
@@ -213,7 +236,7 @@ def reserve_minor(farm: Sessions, hosts: Sequence[str], name: ResourceName) -> i
 
 def new_spec(
     farm: Sessions, plan: Plan, minor: Optional[int], slots: int, volumes: Mapping[str, Answer],
-    node_ids: Sequence[int] = (),
+    node_ids: Sequence[int] = (), day0: Optional[str] = None,
 ) -> ResourceSpec:
     """The record of a resource in the making. Raises BadConfig when a host has no address for replication."""
     replicated = len(plan.hosts) > 1
@@ -228,7 +251,7 @@ def new_spec(
         name=plan.name.text, minor=minor, port=farm.config.port(minor) if minor is not None else None,
         secret=drbd.new_secret() if replicated else "", members=tuple(members), state="making",
         kind=plan.name.kind.value, vm=plan.vm, origin=plan.origin.text if plan.origin else None, proof=None,
-        pool=plan.pool, data_bytes=plan.data_bytes, slots=slots,
+        pool=plan.pool, data_bytes=plan.data_bytes, slots=slots, day0=day0,
     )
 
 
@@ -237,10 +260,17 @@ def bring_up(farm: Sessions, hosts: Iterable[str], spec: ResourceSpec) -> None:
     farm.all("bring_up", hosts, resource=spec.name)
 
 
-def await_ready(farm: Sessions, hosts: Iterable[str], spec: ResourceSpec) -> None:
-    """Wait until all replicas are connected, UpToDate and equal. Raises TimedOut, or what keeps them apart."""
+def await_ready(
+    farm: Sessions, hosts: Iterable[str], spec: ResourceSpec, *, without: Iterable[str] = ()
+) -> None:
+    """Wait until all replicas are connected, UpToDate and equal, but for those on the hosts in `without` (ssh names).
+
+    Raises TimedOut, or what keeps them apart.
+    """
     patience = farm.config.connect_timeout + farm.config.sync_timeout + 60.0
-    farm.all("await_ready", hosts, timeout=patience, resource=spec.name)
+    left_out = [member for member in spec.hosts() if farm.ssh_name(member) in tuple(without)]
+    more: Answer = {"without": left_out} if left_out else {}
+    farm.all("await_ready", hosts, timeout=patience, resource=spec.name, **more)
 
 
 def take_down(farm: Sessions, hosts: Iterable[str], name: ResourceName) -> None:
@@ -263,7 +293,9 @@ def finish(farm: Sessions, hosts: Iterable[str], spec: ResourceSpec) -> None:
     farm.each("mark_ready", dict.fromkeys(hosts, args))
 
 
-def remove(farm: Sessions, hosts: Iterable[str], name: ResourceName, pools: Iterable[str]) -> None:
+def remove(
+    farm: Sessions, hosts: Iterable[str], name: ResourceName, pools: Iterable[str], without_volume: Iterable[str] = ()
+) -> None:
     """Remove volume and resource on these hosts, in whatever state they are; absent is success.
 
     Volumes go first: when a clone needs one (Busy names it), the image is still whole. Raises Busy.
@@ -271,7 +303,8 @@ def remove(farm: Sessions, hosts: Iterable[str], name: ResourceName, pools: Iter
     hosts = tuple(hosts)
     take_down(farm, hosts, name)
     for pool in dict.fromkeys(pools):
-        farm.all("remove_volume", hosts, pool=pool, name=name.text)
+        holders = [host for host in hosts if host not in tuple(without_volume)]
+        farm.all("remove_volume", holders, pool=pool, name=name.text)
     farm.all("remove_resource", hosts, resource=name.text)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Dict, NamedTuple, Sequence, Tuple
 
-from ..errors import Busy, Unsafe
+from ..errors import Busy, DncError, Unsafe
 from ..grammar import ResourceName
-from ..tools.drbd import DiskState
+from . import clients
 from .files import HostDirectory, copy_files, same_directory
 from .session import Answer
 from .sessions import Sessions
-from .survey import Found, HostSurvey, survey
+from .survey import Found, HostSurvey, locate, look_again, survey
 
 
 class Move(NamedTuple):
@@ -48,6 +48,8 @@ def prepare(farm: Sessions, move: Move) -> None:
     texts = [name.text for name in move.names]
     farm.lock(move.hosts, texts)
     answers = survey(farm, move.hosts, move.names)
+    if _admit(farm, move, answers):
+        answers = survey(farm, move.hosts, move.names)
     if any(answers[host].of(name).intent for host in move.hosts for name in move.names):
         farm.log.info(f"{move.domain}: settling what an earlier migration left")
         _settle(farm, move, _places(farm, move))
@@ -73,6 +75,23 @@ def prepare(farm: Sessions, move: Move) -> None:
         farm.call(move.destination, "promote", resource=name.text)
 
 
+def _admit(farm: Sessions, move: Move, answers: Dict[str, HostSurvey]) -> bool:
+    """With DRBD 9 a destination without a replica of a disk uses it as a client. True if one was made."""
+    admitted = False
+    for name in move.names:
+        spec = answers[move.source].of(name).spec
+        if spec is None or spec.state != "ready" or move.destination in [farm.ssh_name(one) for one in spec.hosts()]:
+            continue
+        if clients.permitted(farm, spec, move.destination):
+            located = locate(farm, name, move.source)
+            if located is not None:
+                located.require_all(farm)
+                farm.lock([host for host in located.hosts if host not in move.hosts], [name.text])
+                clients.admit(farm, look_again(farm, located), move.destination)
+                admitted = True
+    return admitted
+
+
 def require_fit(farm: Sessions, move: Move, name: ResourceName, answers: Dict[str, HostSurvey]) -> None:
     """Raise unless a disk may have a second Primary: whole, connected, UpToDate on both, Primary where the VM is."""
     found = {host: answers[host].of(name) for host in move.hosts}
@@ -81,23 +100,24 @@ def require_fit(farm: Sessions, move: Move, name: ResourceName, answers: Dict[st
         raise Unsafe(f"{name} is not known on {move.source}", hint="does the VM run there? onevm show")
     if not spec.replicated:
         raise Unsafe(f"{name} has one replica: no live migration", hint="REPLICAS=2 makes it possible for new disks")
-    members = {farm.ssh_name(member) for member in spec.hosts()}
-    if move.destination not in members:
-        others = " ".join(sorted(members - {move.source}))
+    holders = set(farm.ssh_names(spec.replicas))
+    if move.destination not in holders and not clients.permitted(farm, spec, move.destination):
+        others = " ".join(sorted(holders - {move.source}))
         raise Unsafe(f"{name} has no replica on {move.destination}", hint=f"migrate to one of: {others}")
     for host in move.hosts:
-        _require_ready(name, host, found[host])
+        _require_ready(name, host, found[host], farm.about(move.hosts[host == move.source]).get("host", ""))
     if not found[move.source].primary:
         raise Unsafe(f"{name} is not Primary on {move.source}", hint=f"does {move.domain} run there? xl list")
 
 
-def _require_ready(name: ResourceName, host: str, found: Found) -> None:
+def _require_ready(name: ResourceName, host: str, found: Found, other: str) -> None:
+    """other: the host at the other end, by its own name; a third member may be away."""
     status = found.status
     if found.spec is None or found.spec.state != "ready":
         raise Unsafe(f"{name} is not complete on {host}", hint="look at its resource file there")
     if status is None or not found.up:
         raise Unsafe(f"{name} is down on {host}", hint=f"drbdadm up {name} there, wait for UpToDate, try again")
-    if status.disk is not DiskState.UP_TO_DATE or not status.ready:
+    if not status.in_step_with(other):
         raise Unsafe(f"{name} is not in sync: {host}: {status.summary()}", hint="wait for the resync, try again")
 
 
@@ -116,9 +136,28 @@ def settle(farm: Sessions, move: Move, *, keep: str) -> None:
     farm.lock(farm.hosts, [name.text for name in move.names], ignore_given_up=True)
     places = _places(farm, move)
     _settle(farm, move, places)
-    for host in farm.hosts:
+    _release(farm, move, next((host for host, here in places.items() if here), keep))
+    for host in places:
         if host != keep and not places[host] and (places.get(keep) or not any(places.values())):
             _tidy(farm, move, host)
+
+
+def _release(farm: Sessions, move: Move, place: str) -> None:
+    """The end that the VM has left is no client any more. What does not work now the VM's next move does."""
+    if not clients.known(farm):
+        return
+    answers = survey(farm, [host for host in move.hosts if host in farm.sessions], move.names)
+    for name in move.names:
+        specs = [answer.of(name).spec for answer in answers.values()]
+        if not any(spec is not None and clients.surplus(farm, spec, place) for spec in specs):
+            continue
+        try:
+            located = locate(farm, name, place)
+            if located is not None:
+                farm.lock([host for host in located.hosts if host not in move.hosts], [name.text], ignore_given_up=True)
+                clients.release(farm, look_again(farm, located), place)
+        except DncError as error:
+            farm.log.warn(f"{name}: a client stays: {error}")
 
 
 def _places(farm: Sessions, move: Move) -> Dict[str, bool]:

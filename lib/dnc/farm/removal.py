@@ -72,7 +72,7 @@ class Removal:
         self._release(answers)
         pools = [found.volume.pool for found in self._found(answers) if found.volume is not None]
         pools += [found.spec.pool for found in self._found(answers) if found.spec is not None]
-        making.remove(farm, hosts, self._name, pools or self._pools)
+        making.remove(farm, hosts, self._name, pools or self._pools, without_volume=self._clients(answers))
         if lost:
             farm.log.warn(f"{name}: {' '.join(lost)} does not answer; noted, to be finished when it is back")
             farm.all("note_unfinished", hosts, resource=name, hosts=lost)
@@ -81,6 +81,14 @@ class Removal:
 
     def _found(self, answers: Dict[str, HostSurvey]) -> Sequence[Found]:
         return [answer.of(self._name) for answer in answers.values()]
+
+    def _clients(self, answers: Dict[str, HostSurvey]) -> List[str]:
+        """Hosts that had the use of the disk only, and need not even have its pool."""
+        found = {host: answer.of(self._name) for host, answer in answers.items()}
+        return [
+            host for host, one in found.items() if one.volume is None and one.spec is not None
+            and self._farm.about(host).get("host") in [member.host for member in one.spec.clients]
+        ]
 
     def _release(self, answers: Dict[str, HostSurvey]) -> None:
         found = {host: answer.of(self._name) for host, answer in answers.items()}

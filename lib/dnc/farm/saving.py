@@ -52,7 +52,7 @@ class Saving:
         found = snapshots.known(self._farm, self._disk).get(self._label)
         if found is None:
             raise NotFound(f"{self._disk.name} has no snapshot {self._label}", hint="onevm show lists the snapshots")
-        proof = found.proof_on(self._disk.hosts)
+        proof = found.proof_on(self._disk.holders)
         if proof is None:
             raise Unsafe(
                 f"snapshot {self._label} of {self._disk.name} is not proven on all members",
@@ -62,7 +62,7 @@ class Saving:
 
     def _make_room(self) -> None:
         """Remove the empty volume that mkfs made, wherever it chose to, and what a killed run left on our hosts."""
-        farm, ours = self._farm, self._disk.hosts
+        farm, ours = self._farm, self._disk.holders
         empty = locate(farm, self._image, ours[0])
         if empty is None:
             for error in farm.unreachable.values():
@@ -81,24 +81,22 @@ class Saving:
 
     def _copy(self, label: str, proof: str) -> Plan:
         farm, source = self._farm, self._disk.spec
-        plan = Plan(self._image, self._disk.hosts, source.pool, source.data_bytes)
+        plan = Plan(self._image, self._disk.holders, source.pool, source.data_bytes)
         replicated = source.replicated
+        day0 = making.require_dialect(farm, plan.hosts).new_day0()
         minor = making.reserve_minor(farm, plan.hosts, plan.name) if replicated else None
         volumes = farm.all(
             "clone_volume", plan.hosts, pool=plan.pool, origin=source.name, name=plan.name.text, snapshot=label,
             bytes=drbd.volume_size(plan.data_bytes, source.slots), tags=plan.tags,
         )
-        node_ids = [member.node_id for member in source.members]
-        spec = making.new_spec(farm, plan, minor, source.slots, volumes, node_ids=node_ids)
+        node_ids = [member.node_id for member in source.replicas]
+        spec = making.new_spec(farm, plan, minor, source.slots, volumes, node_ids=node_ids, day0=day0)
         farm.all("write_resource", plan.hosts, spec=spec.to_json())
         if replicated:
             farm.all("create_metadata", plan.hosts, resource=spec.name)
-            farm.each("zero_old_metadata", {
-                host: {"resource": spec.name, "from": drbd.data_end(then, spec.slots), "to": then}
-                for host, then in ((host, int(volumes[host]["origin_bytes"])) for host in plan.hosts)
-            })
+            making.zero_old_metadata(farm, plan.hosts, spec, volumes, source.slots)
             making.bring_up(farm, plan.hosts, spec)
-            farm.call(plan.hosts[0], "declare_equal", resource=spec.name, proof=proof)
+            making.declare_equal(farm, plan, spec, proof)
             making.await_ready(farm, plan.hosts, spec)
             making.take_down(farm, plan.hosts, plan.name)
         making.finish(farm, plan.hosts, spec._replace(proof=proof))
@@ -109,6 +107,6 @@ class Saving:
         if self._label is not None:
             return
         request = {"resource": self._disk.name.text, "snapshot": self._temporary}
-        _answers, errors = self._farm.try_each("remove_snapshot", dict.fromkeys(self._disk.hosts, request))
+        _answers, errors = self._farm.try_each("remove_snapshot", dict.fromkeys(self._disk.holders, request))
         for error in errors.values():
             self._farm.log.warn(error.line())

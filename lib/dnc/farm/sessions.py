@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Type
 
 from ..errors import DncError, TimedOut
-from ..tools.drbd import ResourceSpec
+from ..tools.drbd import Member
 from .session import PATIENCE, Answer, Caller, Session, wait_readable
 
 Errors = Dict[str, DncError]
@@ -29,6 +29,7 @@ class Sessions:
         self.log = caller.log
         self.sessions: Dict[str, Session] = {}
         self.unreachable: Errors = {}
+        self.refusals: Errors = {}  # hosts that answer, and could not say what they have: why
         self._caller = caller
         self._connect = connect or Session
 
@@ -162,9 +163,9 @@ class Sessions:
         """Keep what was done, on all hosts. Raises GivenUp, or the first host's error."""
         self.all("commit", self.hosts if hosts is None else hosts)
 
-    def ssh_names(self, spec: ResourceSpec) -> Tuple[str, ...]:
-        """The members of a resource by the names that ssh knows, in node-id order."""
-        return tuple(self.ssh_name(member) for member in spec.hosts())
+    def ssh_names(self, members: Iterable[Member]) -> Tuple[str, ...]:
+        """Members of a resource by the names that ssh knows."""
+        return tuple(self.ssh_name(member.host) for member in members)
 
     def ssh_name(self, member: str) -> str:
         """The name by which ssh reaches the host that calls itself `member` (`uname -n`)."""

@@ -44,7 +44,7 @@ def find(farm: Sessions, name: ResourceName, host: Optional[str]) -> Located:
 
 def known(farm: Sessions, located: Located, *, room: bool = False) -> Dict[str, Known]:
     """All snapshots of a disk by label. room: raise NoSpace when a pool is too full for one more."""
-    answers = farm.all("snapshots", located.hosts, resource=located.name.text, room=room)
+    answers = farm.all("snapshots", located.holders, resource=located.name.text, room=room)
     found = {host: answer["snapshots"] for host, answer in answers.items()}
     labels = dict.fromkeys(label for mine in found.values() for label in mine)
     return {label: _known(label, {host: mine[label] for host, mine in found.items() if label in mine})
@@ -71,7 +71,7 @@ def create(farm: Sessions, located: Located, label: str, domain: Optional[str], 
     refuse_growing(located)
     _refuse_moving(located)
     before = known(farm, located, room=True)
-    earlier = before[label].proof_on(located.hosts) if label in before else None
+    earlier = before[label].proof_on(located.holders) if label in before else None
     if earlier is not None:
         farm.log.info(f"{located.name}: snapshot {label} was made by an earlier run, accepted")
         return earlier
@@ -81,7 +81,7 @@ def create(farm: Sessions, located: Located, label: str, domain: Optional[str], 
             remove_label(farm, located, one.label)
     proof = _take(farm, located, label, domain)
     if lasting:
-        farm.all("prove_snapshot", located.hosts, resource=located.name.text, snapshot=label, proof=proof)
+        farm.all("prove_snapshot", located.holders, resource=located.name.text, snapshot=label, proof=proof)
     return proof
 
 
@@ -94,7 +94,7 @@ def _take(farm: Sessions, located: Located, label: str, domain: Optional[str]) -
     """The snapshots themselves; why they are equal."""
     request: Answer = {"resource": located.name.text, "snapshot": label}
     if not located.spec.replicated:
-        farm.all("create_snapshot", located.hosts, **request)
+        farm.all("create_snapshot", located.holders, **request)
         return "single"
     place = _primary(farm, located)
     if place is not None:
@@ -108,7 +108,7 @@ def _take(farm: Sessions, located: Located, label: str, domain: Optional[str]) -
     else:
         _require_idle(located)
         proof = "idle"
-    farm.all("create_snapshot", located.hosts, **request)
+    farm.all("create_snapshot", located.holders, **request)
     if not resting:
         # Whoever promoted it meanwhile, in spite of our lock, has spoilt it.
         _require_idle(look_again(farm, located))
@@ -131,6 +131,8 @@ def _primary(farm: Sessions, located: Located) -> Optional[str]:
 def _require_idle(located: Located) -> None:
     """Raise unless all members are up, in sync, and nobody may write."""
     for host, found in located.found.items():
+        if host in located.clients and found.status is None:
+            continue
         if found.status is None or not found.status.ready or found.primary:
             seen = found.status.summary() if found.status else "down"
             raise Unsafe(f"{located.name} is not idle and in sync on {host}: {seen}", hint="wait for its resync")
@@ -142,10 +144,10 @@ def _take_behind_barrier(
     """Freeze, take all snapshots, thaw. The Primary's host takes its own without another word from here."""
     session = farm.sessions[place]
     frozen = session.send("freeze", {"resources": [located.name.text], "domain": domain})
-    own = session.send("create_snapshot", request) if place in located.hosts else None
+    own = session.send("create_snapshot", request) if place in located.holders else None
     try:
         session.receive(frozen)
-        farm.each("create_snapshot", {host: request for host in located.hosts if host != place})
+        farm.each("create_snapshot", {host: request for host in located.holders if host != place})
         if own is not None:
             session.receive(own)
     except DncError:
@@ -164,7 +166,7 @@ def _take_behind_barrier(
 
 def remove_label(farm: Sessions, located: Located, label: str) -> None:
     """Remove a snapshot on all members, also one with children; absent is success."""
-    farm.all("remove_snapshot", located.hosts, resource=located.name.text, snapshot=label)
+    farm.all("remove_snapshot", located.holders, resource=located.name.text, snapshot=label)
 
 
 def refuse_unsettled(located: Located) -> None:
@@ -195,6 +197,9 @@ def revert(farm: Sessions, located: Located, label: str) -> ResourceSpec:
     name = located.name.text
     farm.all("prepare_revert", good, resource=name, snapshot=label)
     spec = located.spec._replace(state="making", proof=f"{drbd.REVERT}{label}")
+    if spec.replicated:
+        # The contents begin anew: what was written since the old UUID says nothing about them.
+        spec = spec._replace(day0=making.require_dialect(farm, located.holders).new_day0())
     farm.all("write_resource", located.hosts, spec=spec.to_json())
     making.take_down(farm, located.hosts, located.name)
     farm.all("swap_volume", good, resource=name)
@@ -218,7 +223,7 @@ def _require_revertible(located: Located) -> None:
 def _best(snapshot: Known, located: Located) -> Tuple[List[str], str]:
     """(members whose snapshots are equal by one proof, that proof): the largest such set. Raises Unsafe."""
     sets: Dict[str, List[str]] = {}
-    for host in located.hosts:
+    for host in located.holders:
         proof = snapshot.proofs.get(host)
         if proof is not None:
             sets.setdefault(proof, []).append(host)
@@ -232,19 +237,24 @@ def _best(snapshot: Known, located: Located) -> Tuple[List[str], str]:
 
 def _join(farm: Sessions, located: Located, spec: ResourceSpec, good: Sequence[str], proof: str) -> None:
     """Fresh metadata on all members, equal by proof; whoever has no part in the proof gets everything anew."""
-    farm.all("create_metadata", located.hosts, resource=spec.name)
-    making.bring_up(farm, located.hosts, spec)
-    farm.call(good[0], "declare_equal", resource=spec.name, proof=proof)
-    others = [host for host in located.hosts if host not in good]
+    others = [host for host in located.holders if host not in good]
     if others:
         farm.log.warn(f"{spec.name}: {' '.join(others)} lacks a proven snapshot, all of it is copied from {good[0]}")
+        farm.all("write_resource", others, spec=spec._replace(day0=None).to_json())
+    farm.all("create_metadata", located.holders, resource=spec.name)
+    if others:
+        farm.all("write_resource", others, spec=spec.to_json())
+    making.bring_up(farm, located.hosts, spec)
+    if spec.day0 is None:
+        farm.call(good[0], "declare_equal", resource=spec.name, proof=proof)
         farm.all("invalidate", others, resource=spec.name)
     making.await_ready(farm, located.hosts, spec)
 
 
 def settle(farm: Sessions, located: Located) -> None:
     """After the commit: what the revert left goes. A failure is told only, since the next action does it, too."""
-    _answers, errors = farm.try_each("settle_snapshots", dict.fromkeys(located.hosts, {"resource": located.name.text}))
+    request = {"resource": located.name.text}
+    _answers, errors = farm.try_each("settle_snapshots", dict.fromkeys(located.holders, request))
     for error in errors.values():
         farm.log.warn(error.line())
 

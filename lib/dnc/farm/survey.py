@@ -84,7 +84,8 @@ def try_survey(
     if promises:
         question["promises"] = True
     answers, errors = farm.try_each("survey", dict.fromkeys(hosts, question))
-    for error in errors.values():
+    for host, error in errors.items():
+        farm.refusals[host] = error
         farm.log.warn(error.line())
     return {host: parse_survey(answer) for host, answer in answers.items()}
 
@@ -125,28 +126,37 @@ def parse_status(record: Answer) -> ResourceStatus:
     peers = tuple(
         PeerStatus(
             peer["host"], peer["connection"], Role(peer["role"]), DiskState(peer["disk"]), peer["replication"],
-            int(peer["out_of_sync"]),
+            int(peer["out_of_sync"]), client=bool(peer.get("client")),
         ) for peer in record["peers"]
     )
     return ResourceStatus(
         record["name"], record["minor"], Role(record["role"]), DiskState(record["disk"]), bool(record["suspended"]),
-        peers,
+        peers, client=bool(record.get("client")),
     )
 
 
 class Located(NamedTuple):
-    """A resource and its members: `hosts` have a session, `missing` do not answer. ssh names, in node-id order."""
+    """A resource and its members: `hosts` have a session, `missing` do not answer. ssh names, in node-id order.
+
+    clients: those of `hosts` without a replica (DRBD 9); one that does not answer is not missed.
+    """
 
     name: ResourceName
     spec: ResourceSpec
     hosts: Tuple[str, ...]
     missing: Tuple[str, ...]
     found: Dict[str, Found]
+    clients: Tuple[str, ...] = ()
+
+    @property
+    def holders(self) -> Tuple[str, ...]:
+        """Those of `hosts` that have a replica."""
+        return tuple(host for host in self.hosts if host not in self.clients)
 
     @property
     def complete(self) -> bool:
         """Whether every member answered and has the finished resource."""
-        found = (self.found[host].spec for host in self.hosts)
+        found = (self.found[host].spec for host in self.holders)
         return not self.missing and all(spec is not None and spec.state == "ready" for spec in found)
 
     def require_all(self, farm: Sessions) -> None:
@@ -162,7 +172,7 @@ class Located(NamedTuple):
 
 def refuse_half_made(located: Located) -> None:
     """Raise Unsafe unless every member that answers has the finished resource; an open revert is called by its name."""
-    bad = {host: located.found[host] for host in located.hosts if not _ready(located.found[host])}
+    bad = {host: located.found[host] for host in located.holders if not _ready(located.found[host])}
     if bad:
         reverting = any(found.spec is not None and found.spec.reverting for found in bad.values())
         raise Unsafe(
@@ -207,24 +217,26 @@ def locate(farm: Sessions, name: ResourceName, first: Optional[str]) -> Optional
         owners = [farm.ssh_name(host) for host in copied[0].image_hosts if farm.ssh_name(host) not in farm.sessions]
         farm.try_open(owners)
         answers.update(try_survey(farm, [host for host in owners if host in farm.sessions], [name]))
-    if not any(_replica(answer.of(name)) for answer in answers.values()):
+    if not _told(farm, name, answers):
         others = [host for host in farm.config.hosts if host not in farm.sessions and host not in farm.unreachable]
         if others:
             farm.try_open(others)
             answers.update(try_survey(farm, [host for host in others if host in farm.sessions], [name]))
-    specs = [spec for spec in (_replica(answer.of(name)) for answer in answers.values()) if spec is not None]
-    if not specs:
+    told = _told(farm, name, answers)
+    if not told:
         return None
-    spec = _agreed(name, specs)
-    members = tuple(farm.ssh_name(member) for member in spec.hosts())
-    new = [host for host in members if host not in farm.sessions]
+    new = [host for host in farm.ssh_names(_agreed(name, told).members) if host not in farm.sessions]
     farm.try_open(new)
     answers.update(try_survey(farm, [host for host in new if host in farm.sessions], [name]))
+    spec = _agreed(name, _told(farm, name, answers))
+    members, clients = farm.ssh_names(spec.members), farm.ssh_names(spec.clients)
     hosts = tuple(host for host in members if host in answers)
-    missing = tuple(host for host in members if host not in answers)
+    missing = tuple(host for host in members if host not in answers and host not in clients)
     for host in missing:
-        farm.unreachable.setdefault(host, NotFound(f"no answer about {name}", host=host))
-    return Located(name, spec, hosts, missing, {host: answers[host].of(name) for host in hosts})
+        refusal = farm.refusals.get(host, NotFound(f"no answer about {name}", host=host))
+        farm.unreachable.setdefault(host, refusal)
+    found = {host: answers[host].of(name) for host in hosts}
+    return Located(name, spec, hosts, missing, found, tuple(host for host in clients if host in hosts))
 
 
 def _replica(found: Found) -> Optional[ResourceSpec]:
@@ -232,8 +244,19 @@ def _replica(found: Found) -> Optional[ResourceSpec]:
     return None if found.spec is None or found.spec.is_copy else found.spec
 
 
-def _agreed(name: ResourceName, specs: Iterable[ResourceSpec]) -> ResourceSpec:
-    """The one description; a finished one counts more than one in the making."""
+def _told(farm: Sessions, name: ResourceName, answers: Mapping[str, HostSurvey]) -> Dict[str, ResourceSpec]:
+    """What hosts, by their own names, say of a resource as members of it."""
+    found = {str(farm.about(host).get("host", host)): _replica(answer.of(name)) for host, answer in answers.items()}
+    return {host: spec for host, spec in found.items() if spec is not None}
+
+
+def _agreed(name: ResourceName, told: Mapping[str, ResourceSpec]) -> ResourceSpec:
+    """The one description; a finished one counts more than one in the making.
+
+    A client that was away when it was taken from the members has an old file: who has a replica knows better.
+    """
+    clients = {host for host, spec in told.items() if host in (member.host for member in spec.clients)}
+    specs = [spec for host, spec in told.items() if host not in clients] or list(told.values())
     ordered = sorted(specs, key=lambda spec: spec.state != "ready")
     best = ordered[0]
     for spec in ordered[1:]:
@@ -248,7 +271,7 @@ def look_again(farm: Sessions, located: Located) -> Located:
     """The same members, asked once more: what counts is what is so under the lock."""
     answers = survey(farm, located.hosts, [located.name])
     found = {host: answers[host].of(located.name) for host in located.hosts}
-    specs = [one.spec for one in found.values() if one.spec is not None]
-    if not specs:
+    told = _told(farm, located.name, answers)
+    if not told:
         raise NotFound(f"{located.name} is gone", hint="another action removed it meanwhile")
-    return located._replace(found=found, spec=_agreed(located.name, specs))
+    return located._replace(found=found, spec=_agreed(located.name, told))

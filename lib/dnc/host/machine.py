@@ -9,7 +9,8 @@ from ..command import Runner
 from ..config import Config
 from ..grammar import PoolKind, PoolSpec, parse_pool
 from ..log import Log
-from ..tools.drbd import Dialect, ResourceSpec
+from ..tools.dialects import of_proc
+from ..tools.drbd import ResourceSpec
 from .files import Files, read_text
 from .journal import COPIES, GIVEN_UP, GROWING, IMPORTS, INTENTS, UNFINISHED, Journal
 from .links import Links
@@ -54,7 +55,7 @@ class Host:
         self.minors = Minors(
             f"{paths.state}/minors", paths.sys_block, self.locks, self.files, self.resource_files.usage
         )
-        self.dialect = self._dialect()
+        self.dialect = of_proc(read_text(f"{paths.proc}/drbd") or "")
         self.resources = Resources(
             self.name, self.dialect, self.resource_files, runner, self.patience, self.journal, log,
             f"{paths.proc}/drbd", paths.devices, paths.sys_block,
@@ -62,19 +63,6 @@ class Host:
         self.links = Links((config.datastore_location, paths.state), self.files)
         self._pools: Dict[PoolSpec, Pool] = {}
         self._domains: Optional[Domains] = None
-
-    def _dialect(self) -> Optional[Dialect]:
-        """By the first line of /proc/drbd (`version: 8.4.11 (api...`); None while the module is not loaded."""
-        version = (read_text(f"{self.paths.proc}/drbd") or "").partition("\n")[0].partition("version:")[2].strip()
-        if not version:
-            return None
-        if version.startswith("8."):
-            from ..tools.drbd84 import Drbd84
-
-            return Drbd84()
-        from ..tools.drbd9 import Drbd9
-
-        return Drbd9()
 
     @property
     def address(self) -> str:

@@ -64,19 +64,23 @@ if the session does not hold it yet.
   finish_growth {resource, data_bytes} -> {}       * sizes compared, the file says the new one, the note is gone
 
   write_resource {spec: SPEC} -> {}                * whole file, atomic; Conflict if another has its minor or port
+  change_members {spec: SPEC} -> {status: STATUS|null}     * DRBD 9: like the present SPEC but for members, vm, state,
+        proof. Members that go are down before; the others first, then who comes: write_resource and bring_up there
   mark_ready {resource, proof?} -> {}              * state "ready", proof recorded
   generation {resource} -> {current, bitmap, consistent, uptodate, primary, connected, full_sync, peer_outdated,
                             crashed_primary, clean: bool}      read from the metadata; Unsafe while it is up
         proof of equality: `clean` on every member and the same `current` (its lowest bit is masked out)
-  create_metadata {resource} -> {}                 * resource must be down and in state "making"
+  create_metadata {resource} -> {}                 * resource must be down and in state "making"; with a day0 it is
+        stamped with it, a promise: this volume holds what all replicas held when they were stamped
   zero_old_metadata {resource, from, to, slots?} -> {}       * to = size before it grew, from = tools.drbd.data_end(to,
         slots); slots: of the old metadata, where the resource has other now;
         after create_metadata; spares the new metadata where both overlap, so it may come although nothing grew
   bring_up {resource} -> {status: STATUS}          * idempotent; undo takes it down again
   declare_equal {resource, proof} -> {}            * on ONE member, all up: waits for Connected, then new-current-uuid
         --clear-bitmap; nothing to do if all is UpToDate already
-  await_ready {resource, timeout_s?} -> {status: STATUS}   Connected, UpToDate everywhere, nothing out of sync. Without
-        timeout_s: CONNECT_TIMEOUT to connect, SYNC_TIMEOUT while a resync makes progress (told as log lines)
+  await_ready {resource, timeout_s?, without?: [host]} -> {status: STATUS}   Connected, UpToDate everywhere, nothing
+        out of sync; members in `without` are known to be away. Without timeout_s: CONNECT_TIMEOUT to connect,
+        SYNC_TIMEOUT while a resync makes progress (told as log lines)
   take_down {resource, timeout_s?} -> {}           absent or down is success; Busy while it is held open
   remove_resource {resource} -> {}                 * file and minor; takes it down first. Busy while clones need it
   promote {resource} -> {status: STATUS}           Unsafe if not UpToDate or if a peer is Primary without intent
@@ -112,13 +116,13 @@ if the session does not hold it yet.
   find_domain {name} -> {state: text|null}         destroy_domain {name} -> {destroyed: bool}
   commit {} -> {}        GivenUp if a locked resource was given up after `started`: then close, and it rolls back
 
-SPEC   {name, minor|null, port|null, secret, members: [{host, address, device, node_id}], state, kind,
-        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots}
+SPEC   {name, minor|null, port|null, secret, members: [{host, address, device|null, node_id}], state, kind,
+        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots, day0?: UUID|null}
         state: making, ready; copying, copy: a host that is no member holds an image's content, replicas on image_hosts.
-        device = the volume's path on that member. One member = no DRBD: minor and port null, secret "".
-        tools.drbd.new_secret() makes a secret.
-STATUS {name, minor, role, disk, ready: bool, suspended: bool,
-        peers: [{host, connection, role, disk, replication, out_of_sync (KiB)}]}
+        device = the volume's path on that member, null on a diskless client. One member = no DRBD: minor and port
+        null, secret "". tools.drbd.new_secret() makes a secret.
+STATUS {name, minor, role, disk, ready: bool, suspended: bool, client: bool,
+        peers: [{host, connection, role, disk, replication, out_of_sync (KiB), client: bool}]}
 """
 
 from __future__ import annotations

@@ -103,6 +103,21 @@ def write_resource(work: Work, spec: ResourceSpec) -> Reply:
     return None
 
 
+def change_members(work: Work, spec: ResourceSpec) -> Reply:
+    """Members came or went; everything else stays."""
+    work.own(spec.name)
+    before = work.host.resource_files.get(spec.name)
+    if before._replace(members=spec.members, state=spec.state, vm=spec.vm, proof=spec.proof) != spec:
+        raise Unsafe(f"{spec.name} differs in more than its members", hint="another action changed it: try again")
+    gone = {member.node_id for member in before.members} - {member.node_id for member in spec.members}
+    reused = [member for member in spec.members if member not in before.members and member.node_id in gone]
+    if reused:
+        raise Unsafe(f"{spec.name}: node id {reused[0].node_id} was another member's a moment ago")
+    work.undo.push(f"members of {spec.name}", partial(work.host.resources.change_members, before))
+    work.host.resources.change_members(spec)
+    return _status(work, spec.name)
+
+
 def mark_ready(work: Work, resource: str, proof: Optional[str] = None) -> Reply:
     """The resource is complete."""
     work.own(resource)
@@ -127,7 +142,9 @@ def create_metadata(work: Work, resource: str) -> Reply:
 
 
 def _ensure_volume_device(work: Work, resource: str) -> None:
-    work.host.pool_of(work.host.resource_files.get(resource)).ensure_device(resource)
+    spec = work.host.resource_files.get(resource)
+    if not spec.member(work.host.name).diskless:
+        work.host.pool_of(spec).ensure_device(resource)
 
 
 def bring_up(work: Work, resource: str) -> Reply:
@@ -154,11 +171,11 @@ def declare_equal(work: Work, resource: str, proof: str) -> Reply:
     return None
 
 
-def await_ready(work: Work, resource: str, timeout_s: float = 0.0) -> Reply:
+def await_ready(work: Work, resource: str, timeout_s: float = 0.0, without: Optional[List[str]] = None) -> Reply:
     """Wait for all replicas to be equal; a disk that is given up meanwhile ends the wait."""
     config = work.host.config
     status = work.host.resources.await_ready(
-        resource, timeout_s or config.connect_timeout, timeout_s or config.sync_timeout
+        resource, timeout_s or config.connect_timeout, timeout_s or config.sync_timeout, without or ()
     )
     if work.host.locks.held(resource):
         work.refuse_given_up(resource)
@@ -301,12 +318,13 @@ OPERATIONS: Dict[str, Operation] = {
     "reserve_minor": offer(reserve_minor, resource=a.resource, minor=a.number),
     "release_minor": offer(release_minor, resource=a.resource),
     "write_resource": offer(write_resource, spec=a.spec),
+    "change_members": offer(change_members, spec=a.spec),
     "mark_ready": offer(mark_ready, resource=a.resource, proof_=a.proof),
     "generation": offer(generation, resource=a.resource),
     "create_metadata": offer(create_metadata, resource=a.resource),
     "bring_up": offer(bring_up, resource=a.resource),
     "declare_equal": offer(declare_equal, resource=a.resource, proof=a.proof),
-    "await_ready": offer(await_ready, resource=a.resource, timeout_s_=a.seconds),
+    "await_ready": offer(await_ready, resource=a.resource, timeout_s_=a.seconds, without_=a.hosts),
     "take_down": offer(take_down, resource=a.resource, timeout_s_=a.seconds),
     "remove_resource": offer(remove_resource, resource=a.resource),
     "promote": offer(promote, resource=a.resource),

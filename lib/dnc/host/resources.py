@@ -92,9 +92,10 @@ class Resources:
         argv = self._dialect.status_argv if self._dialect is not None else None
         if argv is None:
             return read_text(self._proc_drbd) or ""
+        command, option = argv[:-1], argv[-1]
         only = tuple(specs) if len(specs) == 1 else ()
         # 10: this one resource is not up
-        return self._runner.run((*argv, *only), privileged=True, changes=False, ok=(0, 10)).stdout
+        return self._runner.run((*command, *only, option), privileged=True, changes=False, ok=(0, 10)).stdout
 
     def status(self, name: str) -> Optional[ResourceStatus]:
         """Status of one resource, None when it is down or has no file."""
@@ -108,7 +109,7 @@ class Resources:
         """The device that a guest gets: never a bare minor."""
         if spec.replicated:
             return f"{self._devices}/drbd/by-res/{spec.name}/0"
-        return spec.member(self._host).device
+        return spec.backing(self._host)
 
     def ensure_device(self, spec: ResourceSpec) -> str:
         """Wait for the link that udev makes. Raises TimedOut."""
@@ -131,21 +132,28 @@ class Resources:
         spec = self.files.get(name)
         self._must_be_down(spec)
         dialect = self.dialect(spec)
-        argv = dialect.read_generation(spec, self._host)
-        if not argv:
-            return dialect.parse_generation("")
         try:
-            return dialect.parse_generation(self._runner.run(argv, privileged=True, changes=False).stdout)
+            return dialect.parse_generation("".join(
+                self._runner.run(argv, privileged=True, changes=False).stdout
+                for argv in dialect.read_generation(spec, self._host)
+            ))
         except ToolFailed as error:
             raise drbd.explain(error, name) from None
 
     def create_metadata(self, name: str) -> None:
-        """Fresh metadata, for a resource that is being made. Raises Unsafe for any other."""
+        """Fresh metadata, for a resource that is being made. Raises Unsafe for any other.
+
+        With the resource's day0 in it, which says: these contents are where all replicas began (design rule 1).
+        """
         spec = self.files.get(name)
         if spec.state != "making":
             raise Unsafe(f"{name} holds data: its metadata is not to be made anew")
         self._must_be_down(spec)
-        self._run(self.dialect(spec).create_metadata(spec), spec)
+        dialect = self.dialect(spec)
+        self._run(dialect.create_metadata(spec), spec)
+        stamp = dialect.stamp(spec, self._host)
+        if stamp:
+            self._run(stamp, spec)
 
     def declare_equal(self, name: str) -> None:
         """All members hold equal data, as proven by the caller (design rule 1): no resync will run."""
@@ -176,8 +184,13 @@ class Resources:
         status = self._status(spec)
         if status is None:
             self._bring_up(spec)
-        elif status.disk in (DiskState.DISKLESS, DiskState.FAILED) or status.standalone:
+        elif status.dropped or self._lost_disk(spec, status):
             self._run(drbd.adjust(name), spec)
+
+    def _lost_disk(self, spec: ResourceSpec, status: ResourceStatus) -> bool:
+        """Without the disk that it should have; a client has none."""
+        bare = status.disk in (DiskState.DISKLESS, DiskState.FAILED)
+        return bare and not spec.member(self._host).diskless
 
     def _bring_up(self, spec: ResourceSpec) -> None:
         try:
@@ -201,7 +214,8 @@ class Resources:
     def _await_connected(self, spec: ResourceSpec, timeout: float) -> ResourceStatus:
         def connected() -> Optional[ResourceStatus]:
             status = self._must_be_up(spec)
-            idle = all(peer.connected and peer.disk is not DiskState.UNKNOWN for peer in status.peers)
+            replicas = [peer for peer in status.peers if not peer.client]
+            idle = all(peer.connected and peer.disk is not DiskState.UNKNOWN for peer in replicas)
             return status if idle else None
 
         return self._patience.until(
@@ -210,7 +224,7 @@ class Resources:
         )
 
     def _missing(self, spec: ResourceSpec) -> str:
-        return " ".join(member.host for member in spec.peers(self._host))
+        return " ".join(member.host for member in spec.peers(self._host) if not member.diskless)
 
     def _interval(self, spec: ResourceSpec) -> float:
         return 0.03 if self.dialect(spec).status_argv is None else 0.2
@@ -220,7 +234,7 @@ class Resources:
         status = self._status(spec)
         if status is None:
             raise NotFound(f"{spec.name} is down", hint=f"drbdadm up {spec.name}")
-        if status.disk in (DiskState.DISKLESS, DiskState.FAILED):
+        if self._lost_disk(spec, status):
             raise Unsafe(f"{spec.name} has lost its volume here", hint=f"see dmesg, then drbdadm adjust {spec.name}")
         if status.standalone:
             raise Unsafe(
@@ -229,15 +243,20 @@ class Resources:
             )
         return status
 
-    def await_ready(self, name: str, connect_timeout: float, sync_timeout: float) -> Optional[ResourceStatus]:
-        """Wait until every member is connected, UpToDate and nothing is out of sync. Raises TimedOut, Unsafe."""
+    def await_ready(
+        self, name: str, connect_timeout: float, sync_timeout: float, without: Sequence[str] = ()
+    ) -> Optional[ResourceStatus]:
+        """Wait until every replica is connected, UpToDate and nothing is out of sync. Raises TimedOut, Unsafe.
+
+        without: hosts that are known to be away, and are not waited for.
+        """
         spec = self.files.get(name)
         if self._runner.dry_run:
             return self._status(spec)
         began = told = self._patience.now()
         while True:
             status = self._must_be_up(spec)
-            if status.ready:
+            if status._replace(peers=tuple(peer for peer in status.peers if peer.host not in without)).ready:
                 self._require_size(spec)
                 return status
             syncing = any(peer.connected and peer.replication != "Established" for peer in status.peers)
@@ -282,7 +301,7 @@ class Resources:
             return status
         status = self._must_be_attached(spec, status)
         if status.role is not Role.PRIMARY:
-            if any(not peer.connected for peer in status.peers):
+            if any(not peer.connected and not peer.client for peer in status.peers):
                 self._log.warn(f"{name}: promoted without its peer: {status.summary()}")
             self._run(drbd.primary(name), spec)
             status = self._status(spec)
@@ -293,7 +312,7 @@ class Resources:
     def _must_be_attached(self, spec: ResourceSpec, status: Optional[ResourceStatus]) -> ResourceStatus:
         if status is None:
             raise NotFound(f"{spec.name} is down", hint=f"drbdadm up {spec.name}")
-        if status.disk is not DiskState.UP_TO_DATE:
+        if not status.usable:
             raise Unsafe(f"{spec.name} is {status.disk.value} here", hint="connect its peer and wait for the resync")
         primaries = [peer.host for peer in status.peers if peer.role is Role.PRIMARY]
         if primaries and status.role is not Role.PRIMARY and self._journal.intent(spec.name) is None:
@@ -310,11 +329,11 @@ class Resources:
         return self._status(spec)
 
     def allow_two_primaries(self, name: str, peer: str) -> None:
-        """Let `peer` be Primary too, for a live migration. Raises Unsafe unless all is connected and UpToDate."""
+        """Let `peer` be Primary too, for a live migration. Raises Unsafe unless both are connected and UpToDate."""
         spec = self.files.get(name)
         argv = self.dialect(spec).two_primaries(spec, spec.member(peer).host, True)
         status = self._status(spec)
-        if not self._runner.dry_run and (status is None or not status.ready):
+        if not self._runner.dry_run and (status is None or not status.in_step_with(peer)):
             raise Unsafe(
                 f"{name} is not in sync: {status.summary() if status else 'down'}",
                 hint="wait for the resync, then migrate again",
@@ -322,15 +341,38 @@ class Resources:
         self._run(argv, spec)
 
     def forbid_two_primaries(self, name: str) -> None:
-        """Back to one Primary, towards every peer that the resource knows."""
+        """Back to one Primary, towards the peer of the migration; without a note of it towards all."""
         spec = self.files.get(name)
-        for peer in self._connected_peers(spec):
-            self._run(self.dialect(spec).two_primaries(spec, peer, False), spec)
+        intent = self._journal.intent(name) or {}
+        ends = {intent.get("source"), intent.get("destination")}
+        for peer in self._peers_with_option(spec):
+            if ends.isdisjoint(spec.hosts()) or peer in ends:
+                self._run(self.dialect(spec).two_primaries(spec, peer, False), spec)
 
-    def _connected_peers(self, spec: ResourceSpec) -> List[str]:
-        if self._status(spec) is None:
+    def _peers_with_option(self, spec: ResourceSpec) -> List[str]:
+        status = self._status(spec)
+        if status is None:
             return []  # a resource that is down forgets the option
-        return [member.host for member in spec.peers(self._host)]
+        return [peer.host for peer in status.peers if peer.connection != drbd.MISSING and peer.host in spec.hosts()]
+
+    # -- members -------------------------------------------------------------------------------------------------
+
+    def change_members(self, spec: ResourceSpec) -> None:
+        """Other members from now on (DRBD 9): the file, and what runs follows it; who left is forgotten.
+
+        Whoever leaves is down already, whoever comes is not up yet (NOTES-drbd9, d). Raises NotFound, Unsafe.
+        """
+        before = self.files.get(spec.name)
+        self.write(spec)
+        if self._status(before) is None:
+            return
+        self._run(drbd.adjust(spec.name), spec)
+        if spec.member(self._host).diskless:
+            return
+        for member in before.members:
+            argv = self.dialect(spec).forget_peer(spec.name, member) if member.host not in spec.hosts() else ()
+            if argv:
+                self._run(argv, spec)
 
 
 def _late(name: str, status: ResourceStatus, limit: float) -> Callable[[], DncError]:

@@ -5,8 +5,9 @@ names the disks and is no host name:
 
     (user's own text) & (NAME = "dnc:disk 0,2" | NAME = "node1" | NAME = "node3")
 
-The scheduler reads it from USER_TEMPLATE at each deploy and automatic migration (contract 8); a host that a user
-names himself is not checked against it by oned.
+Where a VM's disks have no host in common, as DRBD 9's clients allow, no host could meet all clauses: then those that
+contradict the latest one go. The scheduler reads it from USER_TEMPLATE at each deploy and automatic migration (contract
+8); a host that a user names himself is not checked against it by oned.
 """
 
 from __future__ import annotations
@@ -78,9 +79,19 @@ def changed(
     disks.pop(disk, None)
     if members and not set(farm) <= members:
         disks[disk] = members
+    disks = _met_together(disks, disk)
     if disks == found.disks:
         return None
     return Requirements(found.own, disks).render()
+
+
+def _met_together(disks: Dict[int, Hosts], first: int) -> Dict[int, Hosts]:
+    """Those of the disks' hosts that one host can be among at once: `first`'s before the others'."""
+    kept: Dict[int, Hosts] = {}
+    for disk in sorted(disks, key=lambda number: (number != first, number)):
+        if frozenset.intersection(disks[disk], *kept.values()):
+            kept[disk] = disks[disk]
+    return kept
 
 
 def template(text: str) -> str:

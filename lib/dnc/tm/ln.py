@@ -42,6 +42,6 @@ def run(call: Call) -> None:
             spec = disks.ensure_clone(farm, image, name, vm, 0, place.host, wish)
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()
-        hosts = farm.ssh_names(spec)
+        hosts = farm.ssh_names(spec.replicas)
     require_hosts(call, document, place.disk, hosts)
     call.log.info(f"{name} on {place.host} as {place.path}")

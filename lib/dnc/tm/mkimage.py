@@ -41,10 +41,10 @@ def make(call: Call, place: DiskPath, vm: int, size_mib: int, *, swap: bool) -> 
         if not finished:
             if filesystem is not None:
                 making.format_disk(farm, place.host, spec, filesystem)
-            making.finish(farm, farm.ssh_names(spec), spec)
+            making.finish(farm, farm.ssh_names(spec.members), spec)
         farm.call(place.host, "ensure_link", path=place.path, resource=name.text)
         farm.commit()
-        hosts = farm.ssh_names(spec)
+        hosts = farm.ssh_names(spec.replicas)
     require_hosts(call, document, place.disk, hosts)
     call.log.info(f"{name} of {size_mib} MiB on {place.host} as {place.path}")
 

@@ -10,7 +10,7 @@ being restarted elsewhere.
 from __future__ import annotations
 
 from ..errors import DncError, NotFound, Unreachable
-from ..farm import disks
+from ..farm import clients, disks
 from ..farm.files import Directory, HostDirectory, move_files
 from ..farm.sessions import Sessions
 from ..farm.survey import locate, look_again
@@ -57,11 +57,15 @@ def _move_disk(call: Call, source: DiskPath, target: DiskPath, vm: int) -> None:
             farm.call(leaving, "demote", resource=name.text)
         disks.remove_link(farm, leaving, source.path)
         if coming is not None:
-            if coming not in located.hosts:
+            fit = coming in located.holders or clients.permitted(farm, located.spec, coming)
+            if not fit or (located.missing and coming not in located.hosts):
                 disks.refuse_foreign_host(located, coming)
+            if coming not in located.hosts:
+                located = clients.admit(farm, look_again(farm, located), coming)
             if leaving != coming:
                 disks.make_available(farm, look_again(farm, located), coming)
             farm.call(coming, "ensure_link", path=target.path, resource=name.text)
+        clients.release(farm, located, coming)
         farm.commit()
 
 

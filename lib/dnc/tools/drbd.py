@@ -1,4 +1,7 @@
-"""DRBD: the records that 8.4 and 9 share, the resource file, the size of metadata; what differs is a Dialect."""
+"""DRBD: the records that 8.4 and 9 share, the resource file, the size of metadata.
+
+What differs is a Dialect: drbd84, drbd9, or single for a resource without DRBD. dialects.py finds the one for a host.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +47,25 @@ class DiskState(enum.Enum):
 
 
 class Member(NamedTuple):
-    """A host with a replica. device: path of its volume there; address: without port."""
+    """A host of a resource. device: path of its volume there, None for a diskless client; address: without port."""
 
     host: str
     address: str
-    device: str
+    device: Optional[str]
     node_id: int
+
+    @property
+    def diskless(self) -> bool:
+        """Whether it has no replica of its own (DRBD 9 only)."""
+        return self.device is None
 
 
 class ResourceSpec(NamedTuple):
-    """All that a resource file says. One member: no DRBD, no minor, no port. slots: bitmap slots of the metadata."""
+    """All that a resource file says. One member: no DRBD, no minor, no port. slots: bitmap slots of the metadata.
+
+    day0: the UUID with which the metadata of all replicas began (DRBD 9): a replica made later over the same first
+    contents, stamped with it, receives only what was written since (NOTES-drbd9, d). None: not known.
+    """
 
     name: str
     minor: Optional[int]
@@ -69,6 +81,7 @@ class ResourceSpec(NamedTuple):
     data_bytes: int
     slots: int
     image_hosts: Tuple[str, ...] = ()
+    day0: Optional[str] = None
 
     @property
     def replicated(self) -> bool:
@@ -97,8 +110,25 @@ class ResourceSpec(NamedTuple):
         return tuple(member for member in self.members if member.host != host)
 
     def hosts(self) -> Tuple[str, ...]:
-        """Names of the member hosts."""
+        """Names of the member hosts, clients among them."""
         return tuple(member.host for member in self.members)
+
+    @property
+    def replicas(self) -> Tuple[Member, ...]:
+        """The members that hold the data."""
+        return tuple(member for member in self.members if not member.diskless)
+
+    @property
+    def clients(self) -> Tuple[Member, ...]:
+        """The members that hold none of it."""
+        return tuple(member for member in self.members if member.diskless)
+
+    def backing(self, host: str) -> str:
+        """Path of the volume on `host`. Raises NotFound for a client."""
+        device = self.member(host).device
+        if device is None:
+            raise NotFound(f"{self.name} has no volume here: a diskless client", host=host)
+        return device
 
     def to_json(self) -> Dict[str, Any]:
         """The record as it crosses the session, secret included."""
@@ -115,7 +145,7 @@ def new_secret() -> str:
 
 
 class PeerStatus(NamedTuple):
-    """A peer as this host sees it; out_of_sync in KiB, percent of a running resync."""
+    """A peer as this host sees it; out_of_sync in KiB, percent of a running resync. client: diskless on purpose."""
 
     host: str
     connection: str
@@ -124,6 +154,7 @@ class PeerStatus(NamedTuple):
     replication: str
     out_of_sync: int
     percent: Optional[float] = None
+    client: bool = False
 
     @property
     def connected(self) -> bool:
@@ -137,8 +168,11 @@ class PeerStatus(NamedTuple):
         return self.connected and idle and self.disk is DiskState.UP_TO_DATE and self.out_of_sync == 0
 
 
+MISSING = "Missing"  # our word for a member that the kernel has no connection object for
+
+
 class ResourceStatus(NamedTuple):
-    """What the kernel says of a resource that is up."""
+    """What the kernel says of a resource that is up. client: no disk here, on purpose."""
 
     name: str
     minor: Optional[int]
@@ -146,25 +180,46 @@ class ResourceStatus(NamedTuple):
     disk: DiskState
     suspended: bool
     peers: Tuple[PeerStatus, ...]
+    client: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether a guest here would see the newest data: UpToDate, or a client of somebody who is."""
+        if not self.client:
+            return self.disk is DiskState.UP_TO_DATE
+        return any(peer.connected and peer.disk is DiskState.UP_TO_DATE for peer in self.peers)
 
     @property
     def ready(self) -> bool:
-        """UpToDate here and on every peer, connected, nothing out of sync."""
-        return self.disk is DiskState.UP_TO_DATE and not self.suspended and all(peer.equal for peer in self.peers)
+        """Usable here, and every other replica connected, UpToDate, nothing out of sync; clients don't count."""
+        return self.usable and not self.suspended and all(peer.equal for peer in self.peers if not peer.client)
+
+    def in_step_with(self, host: str) -> bool:
+        """Whether this host and the peer `host` may both be Primary: of the others nothing is asked."""
+        only = self.peers[0] if len(self.peers) == 1 else None
+        peer = next((peer for peer in self.peers if peer.host == host), only)
+        if peer is None or not self.usable or self.suspended:
+            return False
+        return peer.connected if peer.client else peer.equal
 
     @property
     def standalone(self) -> bool:
-        """Whether DRBD gave a connection up: split brain, unrelated data, wrong secret or size."""
-        return any(peer.connection == "StandAlone" for peer in self.peers)
+        """Whether DRBD gave the connection to a replica up: split brain, unrelated data, wrong secret or size."""
+        return any(peer.connection == "StandAlone" for peer in self.peers if not peer.client)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether a connection does not even try: given up, or lost in a refused `down` (h-errors2). adjust heals."""
+        return any(peer.connection in ("StandAlone", MISSING) for peer in self.peers)
 
     def to_json(self) -> Dict[str, Any]:
         """STATUS of the agent's protocol."""
         return {
             "name": self.name, "minor": self.minor, "role": self.role.value, "disk": self.disk.value,
-            "ready": self.ready, "suspended": self.suspended,
+            "ready": self.ready, "suspended": self.suspended, "client": self.client,
             "peers": [{
                 "host": peer.host, "connection": peer.connection, "role": peer.role.value, "disk": peer.disk.value,
-                "replication": peer.replication, "out_of_sync": peer.out_of_sync,
+                "replication": peer.replication, "out_of_sync": peer.out_of_sync, "client": peer.client,
             } for peer in self.peers],
         }
 
@@ -205,10 +260,15 @@ JUST_CREATED = 5  # UUID_JUST_CREATED is 4; the lowest bit is a flag
 
 
 class Dialect(Protocol):
-    """What 8.4, 9 and `no DRBD` do differently. status_argv None: the text comes from /proc/drbd."""
+    """What 8.4, 9 and `no DRBD` do differently. status_argv None: the text comes from /proc/drbd.
+
+    most_replicas: as many a resource can have; clients: whether hosts without a replica can use it.
+    """
 
     name: str
     slots: int
+    most_replicas: int
+    clients: bool
     status_argv: Optional[Tuple[str, ...]]
     can_suspend: bool
     """Whether suspend-io holds writes back safely: never on 8.4, where one in flight hangs (84-suspend-hang)."""
@@ -225,12 +285,24 @@ class Dialect(Protocol):
         """Fresh metadata, nothing known of the peers."""
         ...
 
-    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
-        """Ask the metadata of a resource that is down."""
+    def new_day0(self) -> Optional[str]:
+        """A UUID for `stamp`, where replicas are told apart from the first moment; None: declare them equal once up."""
+        ...
+
+    def stamp(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
+        """Write day0 into fresh metadata: a promise that nobody checks; () where there is no such thing."""
+        ...
+
+    def forget_peer(self, name: str, member: Member) -> Tuple[str, ...]:
+        """Free the bitmap slot of a member that left, after its connection is gone; () where there is none."""
+        ...
+
+    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[Tuple[str, ...], ...]:
+        """Ask the metadata of a resource that is down; one question for each other replica."""
         ...
 
     def parse_generation(self, text: str) -> Generation:
-        """Answer of read_generation."""
+        """All answers of read_generation, one behind the other."""
         ...
 
     def resize(self, spec: ResourceSpec) -> Tuple[str, ...]:
@@ -320,6 +392,8 @@ def file_text(spec: ResourceSpec, dialect: Dialect) -> str:
         "members": [list(member) for member in spec.members], "minor": spec.minor, "port": spec.port,
         **({"image_hosts": spec.image_hosts} if spec.is_copy else {}),
     }
+    if spec.day0 is not None:
+        header["day0"] = spec.day0
     return f"{HEADER}{json.dumps(header, sort_keys=True)}\n{dialect.render(spec)}"
 
 
@@ -366,7 +440,7 @@ def _optional(record: Mapping[str, Any], key: str, parse: Callable[[], Any]) -> 
 def parse_member(record: Mapping[str, Any]) -> Member:
     """A member from JSON. Raises BadInput, KeyError."""
     address = _text(record, "address", r"[0-9.]{7,15}|[0-9a-fA-F:]{2,39}")
-    device = parse_path(_text(record, "device", r"/[^\s\"';{}#\\]+"))
+    device = _optional(record, "device", lambda: parse_path(_text(record, "device", r"/[^\s\"';{}#\\]+")))
     return Member(parse_host(_text(record, "host", r".+")), address, device, _number(record, "node_id", 0, 31))
 
 
@@ -375,6 +449,10 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
     members = tuple(parse_member(member) for member in record["members"])
     if not 1 <= len(members) <= 16 or len({member.host for member in members}) != len(members):
         raise BadInput("a resource needs 1 to 16 members on different hosts")
+    if len({member.node_id for member in members}) != len(members):
+        raise BadInput("two members of a resource have the same node id")
+    if all(member.diskless for member in members):
+        raise BadInput("a resource needs a member with a volume")
     replicated = len(members) > 1
     secret = record["secret"]
     if not isinstance(secret, str) or bool(secret) != replicated or (secret and not _SECRET.match(secret)):
@@ -391,6 +469,7 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
         pool=str(parse_pool(_text(record, "pool", r".+"))),
         data_bytes=_number(record, "data_bytes", 1, 1 << 60), slots=_number(record, "slots", 0, 31),
         image_hosts=tuple(parse_host(str(host)) for host in record.get("image_hosts") or ()),
+        day0=_optional(record, "day0", lambda: _text(record, "day0", r"[0-9A-F]{15}[02468ACE]")),
     )
 
 

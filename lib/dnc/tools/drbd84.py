@@ -6,7 +6,7 @@ import re
 from typing import Dict, Mapping, Optional, Tuple
 
 from ..errors import BadInput
-from .drbd import DiskState, Generation, PeerStatus, ResourceSpec, ResourceStatus, Role
+from .drbd import DiskState, Generation, Member, PeerStatus, ResourceSpec, ResourceStatus, Role
 
 _DEVICE = re.compile(r"^ *(\d+): cs:(\w+)(?: ro:(\w+)/(\w+) ds:(\w+)/(\w+) \S? *(\S+))?", re.MULTILINE)
 _OUT_OF_SYNC = re.compile(r"\boos:(\d+)")
@@ -39,12 +39,14 @@ class Drbd84:
 
     name = "8.4"
     slots = 1
+    most_replicas = 2
+    clients = False
     status_argv: Optional[Tuple[str, ...]] = None
     can_suspend = False
 
     def render(self, spec: ResourceSpec) -> str:
         """Two members, one volume; policies never resolve a split brain (design rule 6)."""
-        if len(spec.members) != 2:
+        if len(spec.replicas) != 2 or spec.clients:
             raise BadInput(f"{spec.name}: DRBD 8.4 takes two members", hint="or use DRBD 9")
         members = "".join(
             f"  on {member.host} {{\n"
@@ -107,9 +109,21 @@ class Drbd84:
         """Fresh metadata; --force answers its questions."""
         return ("drbdadm", "create-md", "--force", spec.name)
 
-    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
+    def new_day0(self) -> Optional[str]:
+        """set-gi here would mark everything out of sync (84-grow-c): new-current-uuid once it is up."""
+        return None
+
+    def stamp(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
+        """Never."""
+        return ()
+
+    def forget_peer(self, name: str, member: Member) -> Tuple[str, ...]:
+        """There is one slot, for whoever is the peer."""
+        return ()
+
+    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[Tuple[str, ...], ...]:
         """drbdmeta on the volume itself: drbdadm would want the resource up."""
-        return ("drbdmeta", str(spec.minor), "v08", spec.member(host).device, "internal", "get-gi")
+        return (("drbdmeta", str(spec.minor), "v08", spec.backing(host), "internal", "get-gi"),)
 
     def parse_generation(self, text: str) -> Generation:
         """`UUID:UUID:UUID:UUID:` and seven flags. Raises BadInput."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, Mapping, Optional, Tuple
 
 from ..errors import BadInput
-from .drbd import DiskState, Generation, ResourceSpec, ResourceStatus, Role
+from .drbd import DiskState, Generation, Member, ResourceSpec, ResourceStatus, Role
 
 
 class Single:
@@ -13,6 +13,8 @@ class Single:
 
     name = "none"
     slots = 0
+    most_replicas = 1
+    clients = False
     status_argv: Optional[Tuple[str, ...]] = None
     can_suspend = False
 
@@ -31,7 +33,19 @@ class Single:
         """There is none."""
         return ()
 
-    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
+    def new_day0(self) -> Optional[str]:
+        """There is no metadata."""
+        return None
+
+    def stamp(self, spec: ResourceSpec, host: str) -> Tuple[str, ...]:
+        """There is no metadata."""
+        return ()
+
+    def forget_peer(self, name: str, member: Member) -> Tuple[str, ...]:
+        """There is no peer."""
+        return ()
+
+    def read_generation(self, spec: ResourceSpec, host: str) -> Tuple[Tuple[str, ...], ...]:
         """There is nothing to ask."""
         return ()
 

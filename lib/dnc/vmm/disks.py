@@ -70,7 +70,7 @@ class VmDisks:
             return
         for name in self.names:
             status = self._host.resources.status(name)
-            if status is None or status.role is not Role.PRIMARY or status.disk is not DiskState.UP_TO_DATE:
+            if status is None or status.role is not Role.PRIMARY or not status.usable:
                 shown = status.summary() if status else "down"
                 raise Unsafe(f"{name} is not usable after the start: {shown}", hint="see dmesg")
 
@@ -98,11 +98,12 @@ class VmDisks:
 
     @staticmethod
     def _check_pair(name: str, destination: str, status: Optional[ResourceStatus]) -> None:
-        if status is None or status.role is not Role.PRIMARY or status.disk is not DiskState.UP_TO_DATE:
+        if status is None or status.role is not Role.PRIMARY or not status.usable:
             raise Unsafe(f"{name} is not Primary and UpToDate here: {status.summary() if status else 'down'}")
         for peer in status.peers:
             if peer.host == destination or len(status.peers) == 1:
-                if peer.connected and peer.role is Role.PRIMARY and peer.disk is DiskState.UP_TO_DATE:
+                fit = peer.client or peer.disk is DiskState.UP_TO_DATE
+                if peer.connected and peer.role is Role.PRIMARY and fit:
                     return
                 raise Unsafe(
                     f"{name} is {peer.role.value} {peer.disk.value} {peer.connection} on {peer.host}, not ready for "
@@ -130,7 +131,7 @@ class VmDisks:
             status = self._host.resources.status(spec.name)
             if status is None:
                 raise NotFound(f"{spec.name} is down", hint=f"drbdadm up {spec.name}")
-            done = status.standalone or all(peer.connected for peer in status.peers)
+            done = status.standalone or all(peer.connected or peer.client for peer in status.peers)
             return status if done or self._host.patience.now() > deadline else None
 
         deadline = self._host.patience.now() + CONNECT_GRACE
@@ -143,12 +144,15 @@ class VmDisks:
             raise Unsafe(
                 f"{spec.name}: DRBD refuses its peer (split brain?)", hint="a person has to choose the side that lives"
             )
-        if status.disk is not DiskState.UP_TO_DATE:
+        if not status.usable:
             raise Unsafe(f"{spec.name} is {status.disk.value} here", hint="wait for its resync, or start on its peer")
         for peer in status.peers:
             if peer.role is Role.PRIMARY:
                 raise Unsafe(f"{spec.name} is Primary on {peer.host}", hint=f"see `xl list` on {peer.host}")
-            if not peer.connected:
+            if not peer.connected and peer.client:
+                # What it wrote while it was apart it could write to nobody.
+                self._host.log.warn(f"{spec.name}: {peer.host}, a client, is not connected")
+            elif not peer.connected:
                 self._require_dead(spec, peer.host)
 
     def _require_dead(self, spec: ResourceSpec, host: str) -> None:
