@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .clones import BACKENDS
 from .results import Row, median, not_run
-from .stand import HOST, Stand, image_of
+from .stand import HOST, Stand, each_backend, image_of
 from .timing import CannotMeasure
 
 SMALL_MIB = 8
@@ -23,18 +22,15 @@ PATIENCE_S = 60.0
 
 def measure(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
     """Rates of both, on each backend. Raises CannotMeasure."""
-    rows = []
-    files = {mib: random_file(stand.stage.lab.directory / f"random-{mib}.raw", mib) for mib in (SMALL_MIB, LARGE_MIB)}
+    stage = stand.stage
+    files = {mib: random_file(stage.lab.directory / f"random-{mib}.raw", mib) for mib in (SMALL_MIB, LARGE_MIB)}
     try:
-        for backend in BACKENDS:
-            try:
-                rows += _measure(stand.stage, backend, files, repeat, progress)
-            except CannotMeasure as error:
-                rows.append(not_run("import", f"DS cp against dd, {backend}", error))
+        return each_backend(
+            "import", "DS cp against dd", lambda backend: _measure(stage, backend, files, repeat, progress)
+        )
     finally:
         for path in files.values():
             path.unlink(missing_ok=True)
-    return rows
 
 
 def random_file(path: Path, mib: int) -> Path:
