@@ -28,9 +28,9 @@ Options = dict
 def run(world: World, argv: list[str]) -> tuple[int, str, str]:
     with world.open():
         options, words = _parse(argv[1:])
-        if "assume-clean" in options and "--" not in argv[: argv.index("--assume-clean")]:
-            return 1, "", "drbdadm: unrecognized option '--assume-clean'\ntry 'drbdadm help'\n"
         actions, version = _spoken(world)
+        if actions is ACTIONS and "assume-clean" in options and "--" not in argv[: argv.index("--assume-clean")]:
+            return 1, "", "drbdadm: unrecognized option '--assume-clean'\ntry 'drbdadm help'\n"
         if "version" in options:
             if world.of()["drbd"]["loaded"]:
                 return 0, version, ""
