@@ -59,7 +59,10 @@ def paused(stage: SimStage) -> list[str]:
     return [name for host in stage.hosts for name, one in stage.farm.domains(host).items() if one["state"] == "paused"]
 
 
-@pytest.mark.parametrize("state", first("RUNNING", "POWEROFF", later=("UNDEPLOYED",)))
+@pytest.mark.parametrize(("backend", "state"), first(
+    ("zfs", "RUNNING"), ("thin", "POWEROFF"),
+    later=(("zfs", "POWEROFF"), ("thin", "RUNNING"), ("zfs", "UNDEPLOYED"), ("thin", "UNDEPLOYED")),
+))
 def test_resize(stage: SimStage, backend: str, state: str) -> None:
     """A clone, a persistent image and a volatile disk, twice each; after it everything works as before."""
     cloud = stage.cloud
