@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-for directory in (Path(__file__).parent, *(Path(__file__).parents[2] / name for name in ("lab", "tests"))):
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
-
-from simulated import SimStage  # noqa: E402
+from simulated import SimStage
 
 
 def pytest_configure(config: pytest.Config) -> None:
