@@ -104,7 +104,7 @@ class ResourceSpec(NamedTuple):
 
     @property
     def moving(self) -> bool:
-        """Whether this file alone does not say if its replica counts: the hosts in `image_hosts` know (farm/replicas)."""
+        """Whether its file alone does not say if this replica counts: those in `image_hosts` know (farm/replicas)."""
         return self.state in ("joining", "leaving")
 
     def member(self, host: str) -> Member:

@@ -1,0 +1,495 @@
+"""Replicas come to other hosts and leave them: add one, retire one, move one, and finish what was interrupted.
+
+The caller holds the disk's locks (`find` takes them), has all its members' sessions, and commits at the end; these
+functions commit by themselves wherever a step must not be taken back any more.
+
+Which replicas count is what finished files say, the one with the highest `epoch` first (survey). Whoever comes or goes
+says `joining` or `leaving`, which counts nowhere without the word of a host that stays. That is on disk before the
+staying host's file changes, in one rename: so an interruption leaves the old replicas or the new ones, never both, and
+a host that slept through it cannot start the VM from what it has. What is left over is noted on the members (strays).
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..errors import BadConfig, Busy, Conflict, DncError, Unreachable, Unsafe
+from ..grammar import MIB, ResourceName, parse_pool
+from ..tools.drbd import Member, ResourceSpec
+from . import clients, making, snapshots, transfer
+from .placement import Rules, allowed, rules_of
+from .sessions import Sessions
+from .survey import HostSurvey, Located, locate, look_again, refuse_growing, survey
+
+
+class Leaving(NamedTuple):
+    """The host whose replica is to go (its ssh name), and why that one."""
+
+    host: str
+    reason: str
+
+
+def find(farm: Sessions, name: ResourceName, first: Optional[str]) -> Optional[Located]:
+    """A resource, locked on all members that answer, with what an interrupted move left settled; None: nowhere.
+
+    first: the host that OpenNebula named. Raises Unsafe (nobody who answers knows which replicas count), Busy.
+    """
+    located = locate(farm, name, first)
+    while located is not None:
+        farm.lock(located.hosts, [name.text])
+        # Whoever had the locks before us may have moved it.
+        again = locate(farm, name, first)
+        if again is None or set(again.hosts) <= set(located.hosts):
+            return settle(farm, again) if again is not None else None
+        located = again
+    return None
+
+
+def settle(farm: Sessions, located: Located) -> Located:
+    """Finish an interrupted move, or take back what was begun of it, and clear what lies about. Raises as `retire`.
+
+    While a member does not answer nothing is touched: it may be the one that knows.
+    """
+    if located.missing:
+        return located
+    behind = {host: found.spec for host, found in located.found.items() if found.spec not in (None, located.spec)}
+    moved = [host for host, spec in behind.items() if spec is not None and (
+        spec.moving or (spec.state, located.spec.state) == ("ready", "ready") and spec.epoch < located.spec.epoch)]
+    if moved:
+        farm.log.info(f"{located.name}: finishing an interrupted move on {' '.join(moved)}")
+        request = {"spec": located.spec.to_json()}
+        farm.each("change_members", dict.fromkeys(moved, request))
+        farm.commit(moved)
+        located = look_again(farm, located)
+    if located.spec.leaving is not None and located.complete:
+        return retire(farm, located, farm.ssh_name(located.spec.leaving))
+    _clear_strays(farm, located)
+    return located
+
+
+def move(
+    farm: Sessions, located: Located, host: str, going: Optional[str] = None, siblings: Iterable[ResourceName] = ()
+) -> Located:
+    """A replica on `host` in place of another one, which goes once the new one is in sync; nobody uses the disk.
+
+    With DRBD 9 the new one is added first, so that there is one more meanwhile. Else the disk is at rest meanwhile and
+    copied byte for byte; the one that goes is not touched before the copy is proven. `going`: which one; None: the one
+    that fits least (`to_retire`). siblings: the VM's other disks. In a dry run it is only told.
+    Raises Unreachable, Unsafe (not equal, snapshots, rules), Busy (in use), NoSpace, Conflict, BadConfig.
+    """
+    if host in located.holders:
+        return located
+    farm.open([host])
+    require_movable(farm, located, host)
+    chosen = Leaving(going, "as was asked for") if going else to_retire(farm, located, host, siblings)
+    volume = located.found[located.holders[0]].volume
+    if volume is None:
+        raise Unsafe(f"{located.name} has no volume on {located.holders[0]}", hint="is the pool imported?")
+    transfer.require_room(farm, located, host, volume.bytes, f"run the VM on one of: {' '.join(located.holders)}")
+    farm.log.info(f"{located.name}: its replica on {chosen.host} moves to {host}: {chosen.reason}")
+    if farm.dry_run:
+        _plan(farm, located, host, volume.device)
+        return located
+    if located.spec.replicated and making.require_dialect(farm, (located.holders[0], host)).clients:
+        located = add(farm, located, host, leaving=chosen.host)
+        return retire(farm, located, chosen.host)
+    return _exchange(farm, located, chosen.host, host, volume.bytes)
+
+
+def _plan(farm: Sessions, located: Located, host: str, device: str) -> None:
+    """In a dry run: tell the new host of the disk, so that the plan's later steps find it."""
+    alone = _alone(located.spec, _member(farm, located.spec, host, device), located.spec.data_bytes)
+    farm.call(host, "write_resource", spec=alone.to_json())
+
+
+def require_movable(farm: Sessions, located: Located, host: str) -> None:
+    """Raise unless every member answers, nobody uses the disk, and nothing hangs on one replica of it.
+
+    Raises Unreachable, Unsafe, Busy.
+    """
+    for lost in located.missing:
+        raise Unreachable(
+            f"{located.name} gets no replica on {host} without this host", host=lost,
+            hint=f"{farm.unreachable[lost].what}; until it is back run the VM on: {' '.join(located.holders)}",
+        )
+    located.require_complete(farm)
+    refuse_growing(located)
+    used = [one for one, found in located.found.items() if found.primary or found.intent]
+    if located.spec.vm is not None:
+        answers = farm.all("find_domain", located.hosts, name=f"one-{located.spec.vm}")
+        used += [one for one, answer in answers.items() if answer.get("state") is not None]
+    if used:
+        raise Busy(f"{located.name} is in use on {' '.join(dict.fromkeys(used))}", hint="power its VM off first")
+    kept = sorted(snapshots.known(farm, located))
+    if kept:
+        raise Unsafe(
+            f"{located.name} has snapshots, which stay where they are: {' '.join(kept)}",
+            hint=f"run the VM on one of: {' '.join(located.holders)}, or delete them",
+        )
+
+
+class Exchange(NamedTuple):
+    """Hosts of an exchange, by ssh name: who stays, who goes, who comes; and the path of the new volume there."""
+
+    staying: str
+    going: str
+    coming: str
+    device: str
+
+
+# -- which one goes ------------------------------------------------------------------------------------------------
+
+
+def to_retire(farm: Sessions, located: Located, host: str, siblings: Iterable[ResourceName] = ()) -> Leaving:
+    """The replica to go when `host` gets one: the rules of dncrc first, then the VM's other disks, then room.
+
+    The same for the same input; of equals the one with the last name. Raises Unsafe when the rules allow none.
+    """
+    holders, pool, names = located.holders, parse_pool(located.spec.pool), tuple(siblings)
+    answers = survey(farm, (*holders, host), names, [pool])
+    rules = rules_of(farm.config)
+    fitting = [one for one in holders if allowed(_instead(holders, one, host), rules)]
+    if not fitting:
+        raise Unsafe(
+            f"{located.name} may not have replicas on {host} beside {' or '.join(holders)}",
+            hint=f"HOST_PAIRS and FAILURE_DOMAINS of dncrc; run the VM on one of: {' '.join(holders)}",
+        )
+    if len(holders) == 1:
+        return Leaving(holders[0], "there is no other")
+    if len(fitting) == 1:
+        return Leaving(fitting[0], _why_by_rules(rules, holders, host))
+    limit = farm.config.pool_fill_limit
+    beside = {one: _beside(farm, answers, names, one, host) for one in fitting}
+    room = {one: answers[one].pools[str(pool)].usable(limit) for one in fitting}
+    order = sorted(fitting, reverse=True)
+    gone = min(order, key=lambda one: (beside[one], room[one]))
+    if len(set(beside.values())) > 1:
+        return Leaving(gone, f"the VM's other disks are on {host} and {' '.join(_instead(holders, gone, host)[:-1])}")
+    return Leaving(gone, f"{room[gone] // MIB} MiB usable there, the least of {' '.join(fitting)}")
+
+
+def _instead(holders: Sequence[str], gone: str, host: str) -> Tuple[str, ...]:
+    return (*(one for one in holders if one != gone), host)
+
+
+def _beside(farm: Sessions, answers: Dict[str, HostSurvey], names: Sequence[ResourceName], one: str, host: str) -> int:
+    """How many of the VM's other disks have replicas on both hosts."""
+    specs = [answers[host].of(name).spec for name in names]
+    return sum(spec is not None and {one, host} <= set(farm.ssh_names(spec.replicas)) for spec in specs)
+
+
+def _why_by_rules(rules: Rules, holders: Sequence[str], host: str) -> str:
+    if any(rules.domain(one) == rules.domain(host) for one in holders):
+        return f"both are in failure domain {rules.domain(host)}"
+    return "only so the rules of dncrc are kept"
+
+
+# -- one more, one less, while the disk is up (DRBD 9) -----------------------------------------------------------------
+
+
+def add(farm: Sessions, located: Located, host: str, *, leaving: Optional[str] = None) -> Located:
+    """One more replica, on `host`, in sync with the others when this returns; a VM may use the disk meanwhile.
+
+    leaving: the one that is to go after that, noted in the files so that whoever comes later knows. Everything is
+    committed on the way: once the other members know the new one, DRBD itself tells whose data are whole.
+    Raises BadConfig (DRBD 8.4 has no room), Conflict (the minor is taken there), NoSpace, TimedOut, Unsafe.
+    """
+    name, others = located.name.text, located.holders
+    if not making.require_dialect(farm, (others[0], host)).clients or not located.spec.replicated:
+        raise BadConfig(f"{name} takes no more replicas while it is up", host=host, hint="that needs DRBD 9")
+    if host in located.clients:
+        located = clients.dismiss(farm, located)
+    making.bring_up(farm, located.hosts, located.spec)
+    making.await_ready(farm, others, located.spec)
+    after = _prepare_member(farm, located, host, leaving)
+    members = tuple(one for one in located.hosts if one != host)
+    farm.all("change_members", members, spec=after.to_json())
+    farm.commit(members)
+    making.bring_up(farm, [host], after)
+    farm.commit([host])  # it goes on receiving data, whatever becomes of this action
+    farm.log.info(f"{name}: {host} receives all data from {' '.join(others)}")
+    making.await_ready(farm, (*others, host), after)
+    farm.call(host, "change_members", spec=after.to_json())
+    farm.commit([host])
+    located = look_again(farm, located._replace(spec=after, hosts=(*others, host, *located.clients)))
+    _clear_strays(farm, located)
+    return located
+
+
+def _prepare_member(farm: Sessions, located: Located, host: str, leaving: Optional[str]) -> ResourceSpec:
+    """A volume with fresh metadata on `host`, whose file says `joining`; the description with it as a member."""
+    spec, name = located.spec, located.name.text
+    size = max(found.volume.bytes for found in located.found.values() if found.volume is not None)
+    _make_place(farm, located, host)
+    if not farm.call(host, "reserve_minor", resource=name, minor=spec.minor)["reserved"]:
+        raise Conflict(
+            f"{name} gets no replica on {host}: its minor {spec.minor} is taken there",
+            hint=f"run the VM on one of: {' '.join(located.holders)}",
+        )
+    member = _member(farm, spec, host, transfer.create_volume(farm, located, host, size))
+    after = spec._replace(
+        members=(*spec.replicas, member, *spec.clients), epoch=spec.epoch + 1,
+        leaving=spec.member(_own_name(farm, leaving)).host if leaving else None,
+    )
+    # Not stamped with day0: the volume is empty, the replicas began with the image.
+    farm.call(host, "write_resource", spec=after._replace(state="making", day0=None).to_json())
+    farm.call(host, "create_metadata", resource=name)
+    knowing = tuple(one.host for one in spec.replicas)
+    farm.call(host, "write_resource", spec=after._replace(state="joining", image_hosts=knowing).to_json())
+    farm.commit([host])
+    return after
+
+
+def retire(farm: Sessions, located: Located, host: str) -> Located:
+    """The replica on `host` goes, all others in sync; a VM may use the disk on another host meanwhile (DRBD 9).
+
+    Raises Unsafe (fewer than two would stay), Busy (Primary there), TimedOut.
+    """
+    spec, name = located.spec, located.name.text
+    rest = tuple(one for one in located.holders if one != host)
+    if len(rest) < 2:
+        raise Unsafe(f"{name} keeps fewer than two replicas without {host}", hint="move it, or add one first")
+    if located.found[host].primary:
+        raise Busy(f"{name} is Primary on {host}", hint="migrate its VM first")
+    making.bring_up(farm, located.hosts, spec)
+    making.await_ready(farm, located.holders, spec)
+    own = _own_name(farm, host)
+    after = spec._replace(
+        members=tuple(one for one in spec.members if one.host != own), epoch=spec.epoch + 1, leaving=None
+    )
+    _leave(farm, located, host, rest)
+    making.take_down(farm, [host], located.name)
+    staying = tuple(one for one in located.hosts if one != host)
+    farm.all("change_members", staying, spec=after.to_json())
+    farm.commit(staying)
+    making.await_ready(farm, rest, after)
+    found = {one: located.found[one] for one in staying}
+    located = look_again(farm, located._replace(spec=after, hosts=staying, found=found))
+    _clear_strays(farm, located)
+    return located
+
+
+# -- at rest (DRBD 8.4, one replica) ---------------------------------------------------------------------------------
+
+
+def _exchange(farm: Sessions, located: Located, going: str, host: str, size: int) -> Located:
+    """The replica on `host` is made of a copy of another one, while the disk is down; then both change places."""
+    was_up = any(found.up for found in located.found.values())
+    source = next((one for one in located.holders if one != going), going)
+    proof = _rest(farm, located, was_up)
+    device = _copy(farm, located, source, host, size)
+    if located.spec.replicated:
+        after = _switch(farm, located, Exchange(source, going, host, device), proof)
+    else:
+        after = _hand_over(farm, located, going, host, device)
+    staying = farm.ssh_names(after.members)
+    if located.spec.replicated and not was_up:
+        making.take_down(farm, staying, located.name)
+    farm.commit(staying)
+    found = {one: located.found[one] for one in staying if one in located.found}
+    located = look_again(farm, located._replace(spec=after, hosts=staying, found=found))
+    _clear_strays(farm, located)
+    return located
+
+
+def _rest(farm: Sessions, located: Located, was_up: bool) -> str:
+    """All replicas down, and proven equal. They come up again if the sessions end before they are moved."""
+    making.require_dialect(farm, located.holders)
+    proof = None if was_up else making.proof_of_rest(farm, located)
+    if proof is None:
+        making.bring_up(farm, located.holders, located.spec)
+        making.await_ready(farm, located.holders, located.spec)
+        farm.all("take_down", located.holders, resource=located.name.text, passing=True)
+        proof = making.proof_of_rest(farm, located)
+    if proof is None:
+        raise Unsafe(f"{located.name}: its replicas are not proven equal", hint="drbdadm verify, and see dmesg")
+    return proof
+
+
+def _copy(farm: Sessions, located: Located, source: str, host: str, size: int) -> str:
+    """A proven copy on `host`, the path of its volume; its file says `copying`, and the members know where it is."""
+    spec, name = located.spec, located.name.text
+    _make_place(farm, located, host)
+    device = transfer.create_volume(farm, located, host, size)
+    alone = _alone(spec, _member(farm, spec, host, device), size)
+    farm.call(host, "write_resource", spec=alone.to_json())
+    farm.log.info(f"{name}: copying {size // MIB} MiB from {source} to {host}")
+    transfer.carry(farm, located.name, source, host, size)
+    farm.all("take_down", [host], resource=name)  # closes what it was written through
+    return device
+
+
+def _switch(farm: Sessions, located: Located, places: Exchange, proof: str) -> ResourceSpec:
+    """The new host in place of the old one: said by the file of the one that stays, once both say that it decides."""
+    spec, name, (staying, going, host, device) = located.spec, located.name.text, places
+    farm.call(host, "remove_resource", resource=name)  # the file of the copy, which knew no DRBD
+    minor = _minor(farm, located, staying, host)
+    old, new = _own_name(farm, going), _member(farm, spec, host, device)
+    after = spec._replace(
+        members=tuple(new if one.host == old else one for one in spec.members), epoch=spec.epoch + 1, minor=minor,
+        port=farm.config.port(minor), proof=proof,
+    )
+    joining = after._replace(state="joining", image_hosts=(_own_name(farm, staying),))
+    farm.call(host, "write_resource", spec=joining.to_json())
+    farm.commit([host])
+    try:
+        _leave(farm, located, going, (staying,))
+        farm.call(staying, "change_members", spec=after.to_json())
+        farm.commit([staying])
+        making.bring_up(farm, (staying, host), after)
+        making.await_ready(farm, (staying, host), after)
+        farm.call(host, "change_members", spec=after.to_json())
+        _pass_notes_on(farm, located, (staying, host), going)
+        farm.commit([staying, host])
+    except DncError as error:
+        _go_back(farm, located, places, error)
+        raise
+    if minor != spec.minor:
+        farm.call(staying, "release_minor", resource=name, minor=spec.minor)
+    return after
+
+
+def _go_back(farm: Sessions, located: Located, places: Exchange, error: DncError) -> None:
+    """The old pair again, by a later word of the host that stays. What does not work is done by the next action."""
+    staying, going, host, _device = places
+    farm.log.warn(f"{error.line()}{located.name} stays on {staying} {going}")
+    before = located.spec._replace(epoch=located.spec.epoch + 2)
+    try:
+        making.take_down(farm, (staying, host), located.name)
+        for one in (staying, going):
+            farm.call(one, "change_members", spec=before.to_json())
+            farm.commit([one])
+        if any(found.up for found in located.found.values()):
+            making.bring_up(farm, (staying, going), before)
+            farm.commit((staying, going))
+        making.remove(farm, [host], located.name, [located.spec.pool])
+        farm.commit([host])
+    except DncError as later:
+        farm.log.warn(f"{later.line()}The next migration of the VM finishes that")
+
+
+def _hand_over(farm: Sessions, located: Located, going: str, host: str, device: str) -> ResourceSpec:
+    """The only replica: the file of the one that goes says where the data are from now on."""
+    spec = located.spec
+    after = spec._replace(members=(_member(farm, spec, host, device),), epoch=spec.epoch + 1)
+    joining = after._replace(state="joining", image_hosts=(_own_name(farm, going),))
+    farm.call(host, "write_resource", spec=joining.to_json())
+    _pass_notes_on(farm, located, (host,), going)
+    farm.commit([host])
+    left = spec._replace(epoch=after.epoch, state="leaving", image_hosts=(_own_name(farm, host),))
+    farm.call(going, "write_resource", spec=left.to_json())
+    farm.commit([going])
+    farm.call(host, "change_members", spec=after.to_json())
+    farm.commit([host])
+    return after
+
+
+def _alone(spec: ResourceSpec, member: Member, size: int) -> ResourceSpec:
+    """What the host of a copy in the making says: a volume of that many bytes without DRBD, and who has the disk."""
+    return spec._replace(
+        minor=None, port=None, secret="", members=(member,), state="copying", slots=0, data_bytes=size,
+        image_hosts=spec.hosts(),
+    )
+
+
+# -- what both need --------------------------------------------------------------------------------------------------
+
+
+def _own_name(farm: Sessions, host: str) -> str:
+    return str(farm.about(host)["host"])
+
+
+def _member(farm: Sessions, spec: ResourceSpec, host: str, device: str) -> Member:
+    """The record of a new member; its number is nobody's. Raises BadConfig without an address for replication."""
+    about = farm.about(host)
+    address = about.get("address") or ("" if spec.replicated else "0.0.0.0")
+    if not address:
+        raise BadConfig("host has no address in REPLICATION_NETWORK", host=host, hint="correct it in dncrc")
+    taken = {member.node_id for member in spec.members}
+    return Member(str(about["host"]), str(address), device, min(set(range(32)) - taken))
+
+
+def _make_place(farm: Sessions, located: Located, host: str) -> None:
+    """`host` locked, noted on the members, and without what an earlier attempt, or a copy of the image, left there.
+
+    Raises Conflict (something else lies there), Busy (clones hang on the copy).
+    """
+    name, others = located.name, [one for one in located.holders if one != host]
+    farm.open([host])
+    farm.lock([host], [name.text])
+    _note_strays(farm, located, others, _own_name(farm, host))
+    found = survey(farm, [host], [name])[host].of(name)
+    if found.spec is not None and found.spec.state == "ready" and found.volume is not None:
+        where = " ".join(others)
+        raise Conflict(f"{host} has an old replica of {name}", hint=f"{where} do not know it: remove it there")
+    if found.anything:
+        farm.log.info(f"{name}: removing what lies on {host}")
+        making.remove(farm, [host], name, [located.spec.pool])
+
+
+def _minor(farm: Sessions, located: Located, staying: str, host: str) -> int:
+    """A minor for the new pair: the one that the disk has, if that is free on the new host too. Raises NoSpace."""
+    minor = located.spec.minor
+    if minor is not None and farm.call(host, "reserve_minor", resource=located.name.text, minor=minor)["reserved"]:
+        return minor
+    return making.reserve_minor(farm, (staying, host), located.name)
+
+
+def _leave(farm: Sessions, located: Located, host: str, staying: Sequence[str]) -> None:
+    """From here on the replica on `host` counts only if one that stays says so; noted there, so that it is cleared."""
+    _note_strays(farm, located, staying, _own_name(farm, host))
+    knowing = tuple(_own_name(farm, one) for one in staying)
+    spec = located.spec._replace(state="leaving", image_hosts=knowing)
+    farm.call(host, "write_resource", spec=spec.to_json())
+    farm.commit([host])
+
+
+def _strays(located: Located) -> List[str]:
+    return sorted({stray for host in located.holders for stray in located.found[host].strays})
+
+
+def _note_strays(farm: Sessions, located: Located, hosts: Iterable[str], *more: str) -> None:
+    """On these hosts: beside the strays that are known already, `more`."""
+    farm.each("note_strays", {
+        host: {"resource": located.name.text, "hosts": sorted({*_strays(located), *more})} for host in hosts
+    })
+
+
+def _pass_notes_on(farm: Sessions, located: Located, hosts: Sequence[str], going: str) -> None:
+    """The members' notes for the new one: who holds copies of an image, of which file it is an import; who has left."""
+    name = located.name.text
+    for host in hosts:
+        for holder in sorted({one for found in located.found.values() for one in found.copies or {}}):
+            farm.call(host, "note_copy", resource=name, host=holder, current=False)
+        content = next((found.content for found in located.found.values() if found.content), None)
+        if content is not None:
+            farm.call(host, "note_content", resource=name, content=content)
+    _note_strays(farm, located, hosts, _own_name(farm, going))
+
+
+def _clear_strays(farm: Sessions, located: Located) -> None:
+    """Remove what a move left on hosts that are members no more, or never became one, as far as they answer."""
+    name, left = located.name, []
+    members = located.spec.hosts()
+    for stray in _strays(located):
+        host = farm.ssh_name(stray)
+        if stray in members:
+            continue
+        try:
+            farm.open([host])
+            farm.lock([host], [name.text])
+            found = survey(farm, [host], [name])[host].of(name)
+            if found.anything and (found.spec is None or _is_stray(found.spec)):
+                farm.log.info(f"{name}: removing the replica on {host}, which counts no more")
+                making.remove(farm, [host], name, [located.spec.pool])
+            farm.commit([host])
+        except DncError as error:
+            farm.log.warn(f"{error.line()}{name}: what lies on {host} is removed by the next migration of the VM")
+            left.append(stray)
+    if _strays(located) != left:
+        farm.all("note_strays", located.holders, resource=name.text, hosts=left)
+
+
+def _is_stray(spec: ResourceSpec) -> bool:
+    """A replica on its way; a finished copy of an image is none."""
+    return spec.state not in ("ready", "copy")
