@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from lines import HeldVm, complaint, succeeds
 from marks import THOROUGH, ZFS_FIRST
 from simulated import MIB, SimStage
 from test_copies import on_two, record, requires
-from test_places import last_call
 
 from sim.farm import Done
 
@@ -70,6 +68,7 @@ def data(stage: SimStage, host: str, name: str) -> bytes:
     return stage.farm.volume_data(host, name, 2 * MIB)
 
 
+@ZFS_FIRST
 def test_a_vm_that_is_off_takes_a_replica_with_it(stage: SimStage, backend: str) -> None:
     """Two disks stay together; what was written is there; the scheduler knows; it moves live among the new hosts."""
     images = [on_two(stage, backend), on_two(stage, backend, path=stage.raw_file(seed=2))]
@@ -85,10 +84,201 @@ def test_a_vm_that_is_off_takes_a_replica_with_it(stage: SimStage, backend: str)
     assert resyncs == ([] if stage.drbd == "8.4" else ["node3"] * len(resyncs))
     other, = next(iter(places)) - {"node3"}
     assert requires(vm) == {0: tuple(sorted(("node3", other))), 1: tuple(sorted(("node3", other)))}
-    assert "MiB usable there, the least of" in last_call(stage, "mv").stderr + "".join(
-        call.stderr for call in stage.cloud.calls if call.action == "mv")
+    said = "".join(call.stderr for call in stage.cloud.calls if call.action == "mv")
+    assert "MiB usable there, the least of node1 node2" in said and "the VM's other disks are on node3 and" in said
     stage.cloud.resume(vm).checked()
     assert stage.domain_hosts(vm) == ["node3"]
     stage.cloud.migrate(vm, other, live=True).checked()
     stage.cloud.terminate(vm, hard=True).checked()
     assert stage.remains(*images) == []
+
+
+def moves(stage: SimStage, one: HeldVm, target: str = "node3") -> str:
+    """MV of disk 0 to a host; what it logged."""
+    done = one.move(0, target)
+    succeeds(done)
+    one.host = target
+    return done.stderr
+
+
+@THOROUGH
+def test_a_persistent_image_follows_its_vm(stage: SimStage, backend: str) -> None:
+    """ln on a host without a replica, then mv to the host that lost its own; given back it rests on all members."""
+    image = on_two(stage, backend, persistent=True)
+    vm = stage.bare(image, host="node3")
+    where = replicas(stage, image.source)
+    gone, = {"node1", "node2", "node3"} - where
+    assert gone != "node3"
+    stage.cloud.poweroff(vm, hard=True).checked()
+    before = data(stage, "node3", image.source)
+    stage.cloud.migrate(vm, gone).checked()
+    assert data(stage, gone, image.source) == before
+    settled(stage, image.source, gone)
+    stage.cloud.resume(vm).checked()
+    assert stage.domain_hosts(vm) == [gone]
+    stage.cloud.terminate(vm).checked()
+    assert stage.roles(image.source) == {} and stage.remains(image) == []
+    assert stage.replicas_equal(image.source, 2 * MIB)
+
+
+def test_a_single_replica_moves(stage: SimStage) -> None:
+    store = stage.datastores["thin"]
+    store.template["BRIDGE_LIST"], store.template["DNC_REPLICAS"] = "node1", "1"
+    image = stage.import_image("thin")
+    store.template["BRIDGE_LIST"] = "node1 node2 node3"
+    del store.template["DNC_REPLICAS"]
+    vm = stage.bare(image, host="node1")
+    name = f"{image.source}-{vm.id}-0"
+    stage.cloud.undeploy(vm, hard=True).checked()
+    before = data(stage, "node1", name)
+    stage.cloud.resume(vm)
+    stage.cloud.deploy(vm, host="node3").checked()
+    assert replicas(stage, name) == {"node3"} and stage.domain_hosts(vm) == ["node3"]
+    stage.cloud.poweroff(vm, hard=True).checked()
+    assert data(stage, "node3", name)[:MIB] == before[:MIB]
+    stage.cloud.terminate(vm, hard=True).checked()
+    assert stage.remains(image) == []
+
+
+def test_what_cannot_move_is_refused_and_stays(stage: SimStage, held: Any) -> None:
+    """No room, a member away, snapshots, the rules, another setting: what is wrong comes first, hosts that do last."""
+    one, name = held(on_two(stage, "zfs"))
+    stage.farm.fill_pool("node3", "tank", free=0)
+    line = complaint(one.move(0, "node3"))
+    assert line.startswith("node3: pool zfs:tank/dnc has no room for a copy of") and "node1 node2" in line
+    stage.farm.empty_pool("node3", "tank")
+    stage.farm.ssh_refuses("node2", "No route to host")
+    line = complaint(one.move(0, "node3"))
+    assert line.startswith(f"node2: {name} gets no replica on node3 without this host") and "node1" in line
+    stage.farm.ssh_refuses("node2")
+    stage.configure(MISSING_REPLICA="move", HOST_PAIRS="node1=node2")
+    assert f"{name} may not have replicas on node3 beside node1 or node2"[:60] in complaint(one.move(0, "node3"))[:60]
+    if stage.drbd == "8.4":
+        stage.configure()
+        line = complaint(one.move(0, "node3"))
+        assert f"{name} has no replica on node3, only on node1 node2" in line and "MISSING_REPLICA" in line
+    stage.configure(MISSING_REPLICA="move")
+    assert settled(stage, name, "node1") == {"node1", "node2"}
+
+
+@ZFS_FIRST
+def test_a_disk_with_snapshots_stays(stage: SimStage, backend: str) -> None:
+    image = on_two(stage, backend)
+    vm = stage.bare(image, host="node1")
+    stage.cloud.poweroff(vm, hard=True).checked()
+    stage.cloud.snapshot_disk(vm, 0, "s").checked()
+    refused = stage.cloud.migrate(vm, "node3")
+    assert not refused.ok and "has snapshots, which stay where they are: 0" in refused.error
+    stage.cloud.terminate(vm, hard=True).checked()
+    assert stage.remains(image) == []
+
+
+def test_the_rules_say_which_replica_goes(stage: SimStage, held: Any) -> None:
+    """The one in the new host's failure domain; and in a dry run that is only told."""
+    one, name = held(on_two(stage, "zfs"))
+    stage.configure(MISSING_REPLICA="move", FAILURE_DOMAINS="a=node1,node3 b=node2")
+    stage.cloud.environment["DNC_DRY_RUN"] = "1"
+    try:
+        planned = one.move(0, "node3")
+    finally:
+        del stage.cloud.environment["DNC_DRY_RUN"]
+    succeeds(planned)
+    reason = f"{name}: its replica on node1 moves to node3: both are in failure domain a"
+    assert reason in planned.stderr and settled(stage, name, "node1") == {"node1", "node2"}
+    assert reason in moves(stage, one)
+    assert settled(stage, name, "node3") == {"node2", "node3"}
+
+
+def test_twice_at_once(stage: SimStage, held: Any) -> None:
+    """One moves it, the other one waits and finds it done."""
+    one, name = held(on_two(stage, "zfs"))
+    done: list[Done] = []
+    threads = [threading.Thread(target=lambda: done.append(one.move(0, "node3"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    one.host = "node3"
+    for each in done:
+        succeeds(each)
+    assert sum("moves to node3" in each.stderr for each in done) == 1
+    assert len(settled(stage, name, "node3")) == 2
+
+
+def test_a_new_replica_that_drbd_refuses(stage: SimStage, held: Any) -> None:
+    """The old ones are in use again at once, or (DRBD 9) as soon as somebody tries again."""
+    one, name = held(on_two(stage, "zfs"))
+    stage.farm.fail_at("node3", "drbdadm up")
+    complaint(one.move(0, "node3"))
+    if stage.drbd == "8.4":
+        assert settled(stage, name, "node1") == {"node1", "node2"}
+    moves(stage, one)
+    assert len(settled(stage, name, "node3")) == 2
+
+
+# Who loses power while what runs where; afterwards every host is up again.
+CUTS = (("node1", "node3", "drbdadm up"), ("node2", "node3", "drbdadm up"), ("node3", "node3", "drbdadm up"),
+        ("node1", "node1", "drbdadm down"), ("node2", "node2", "zfs destroy"), ("node1", "node1", "zfs destroy"))
+
+
+@THOROUGH
+@pytest.mark.parametrize(("lost", "host", "command"), CUTS)
+def test_a_power_cut_on_the_way(stage: SimStage, held: Any, lost: str, host: str, command: str) -> None:
+    """Whoever was away, and whatever it had on disk then: the repeat ends with two equal replicas and nothing else."""
+    one, name = held(on_two(stage, "zfs"))
+    before = data(stage, "node1", name)
+    stage.farm.power_cut_at(host, 1, victim=lost, pattern=command)
+    one.move(0, "node3")
+    stage.farm.clear_faults()
+    if not stage.farm.state["hosts"][lost]["up"]:
+        stage.farm.power_on(lost)
+    moves(stage, one)
+    assert len(settled(stage, name, "node3")) == 2
+    assert data(stage, "node3", name) == before
+
+
+WAYS = (("node3", "before", "agent"), ("node1", "after", "action"), ("node2", "before", "action"),
+        ("node3", "after", "action"), ("node2", "after", "agent"), ("node1", "before", "agent"))
+
+
+def killed(stage: SimStage, one: HeldVm, n: int) -> bool:
+    """The move, killed at the n-th point; whether it got that far."""
+    host, when, target = WAYS[n % len(WAYS)]
+    stage.farm.crash_at(host, (n + 2) // 3, when, target)
+    done = one.move(0, "node3")
+    met = not stage.farm.state["hosts"][host]["inject"]
+    stage.farm.clear_faults()
+    if not met:
+        succeeds(done)
+    return met
+
+
+@pytest.mark.parametrize(("backend", "step"), [
+    ("zfs", 17), pytest.param("zfs", 1, marks=THOROUGH), pytest.param("thin", 2, marks=THOROUGH)])
+def test_a_move_killed(stage: SimStage, backend: str, step: int) -> None:
+    """The repeat makes it whole; or the VM starts where it was; or the disk is removed, and nothing is left of it."""
+    image, points, unmet = on_two(stage, backend), 0, 0
+    content = None
+    for n in range(step // 2 + 1, 400, step):
+        one = HeldVm(stage, image)
+        succeeds(one.make())
+        name = f"{image.source}-{one.vm.id}-0"
+        content = content or data(stage, "node1", name)
+        met = killed(stage, one, n)
+        points, unmet = points + met, 0 if met else unmet + 1
+        if n % 3 == 0:
+            moves(stage, one)
+            assert data(stage, "node3", name) == content, n
+            assert len(settled(stage, name, "node3")) == 2, n
+        elif n % 3 == 1 and met:
+            back = next(host for host in ("node1", "node2") if host in stage.holders(name))
+            moves(stage, one, back)
+            assert data(stage, back, name) == content, n
+            assert len(settled(stage, name, back)) == 2, n
+        succeeds(one.delete())
+        succeeds(one.delete_directory())
+        assert stage.remains(image) == [], f"after point {n}"
+        one.forget()
+        if unmet == 3:
+            break
+    assert points >= max(1, 30 // step)

@@ -11,12 +11,12 @@ a host that slept through it cannot start the VM from what it has. What is left 
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
-from ..errors import BadConfig, Busy, Conflict, DncError, Unreachable, Unsafe
+from ..errors import BadConfig, Busy, Conflict, Unreachable, Unsafe
 from ..grammar import MIB, ResourceName, parse_pool
-from ..tools.drbd import Member, ResourceSpec
-from . import clients, making, snapshots, transfer
+from ..tools.drbd import ResourceSpec
+from . import clients, exchange, making, snapshots, strays, transfer
 from .placement import Rules, allowed, rules_of
 from .sessions import Sessions
 from .survey import HostSurvey, Located, locate, look_again, refuse_growing, survey
@@ -61,10 +61,23 @@ def settle(farm: Sessions, located: Located) -> Located:
         farm.each("change_members", dict.fromkeys(moved, request))
         farm.commit(moved)
         located = look_again(farm, located)
+        _require_equal(farm, located)
     if located.spec.leaving is not None and located.complete:
         return retire(farm, located, farm.ssh_name(located.spec.leaving))
-    _clear_strays(farm, located)
+    strays.clear(farm, located)
     return located
+
+
+def _require_equal(farm: Sessions, located: Located) -> None:
+    """Before anything is removed that could replace them: all replicas that count are in sync."""
+    if not located.spec.replicated or not located.complete:
+        return
+    resting = located.spec.vm is None and not any(found.up for found in located.found.values())
+    making.bring_up(farm, located.hosts, located.spec)
+    making.await_ready(farm, located.holders, located.spec)
+    if resting:
+        making.take_down(farm, located.hosts, located.name)
+    farm.commit(located.hosts)
 
 
 def move(
@@ -93,12 +106,12 @@ def move(
     if located.spec.replicated and making.require_dialect(farm, (located.holders[0], host)).clients:
         located = add(farm, located, host, leaving=chosen.host)
         return retire(farm, located, chosen.host)
-    return _exchange(farm, located, chosen.host, host, volume.bytes)
+    return exchange.exchange(farm, located, chosen.host, host, volume.bytes)
 
 
 def _plan(farm: Sessions, located: Located, host: str, device: str) -> None:
     """In a dry run: tell the new host of the disk, so that the plan's later steps find it."""
-    alone = _alone(located.spec, _member(farm, located.spec, host, device), located.spec.data_bytes)
+    alone = exchange.alone(located.spec, strays.new_member(farm, located.spec, host, device), located.spec.data_bytes)
     farm.call(host, "write_resource", spec=alone.to_json())
 
 
@@ -126,15 +139,6 @@ def require_movable(farm: Sessions, located: Located, host: str) -> None:
             f"{located.name} has snapshots, which stay where they are: {' '.join(kept)}",
             hint=f"run the VM on one of: {' '.join(located.holders)}, or delete them",
         )
-
-
-class Exchange(NamedTuple):
-    """Hosts of an exchange, by ssh name: who stays, who goes, who comes; and the path of the new volume there."""
-
-    staying: str
-    going: str
-    coming: str
-    device: str
 
 
 # -- which one goes ------------------------------------------------------------------------------------------------
@@ -210,9 +214,10 @@ def add(farm: Sessions, located: Located, host: str, *, leaving: Optional[str] =
     farm.log.info(f"{name}: {host} receives all data from {' '.join(others)}")
     making.await_ready(farm, (*others, host), after)
     farm.call(host, "change_members", spec=after.to_json())
+    strays.pass_notes_on(farm, located, host)
     farm.commit([host])
     located = look_again(farm, located._replace(spec=after, hosts=(*others, host, *located.clients)))
-    _clear_strays(farm, located)
+    strays.clear(farm, located)
     return located
 
 
@@ -220,16 +225,16 @@ def _prepare_member(farm: Sessions, located: Located, host: str, leaving: Option
     """A volume with fresh metadata on `host`, whose file says `joining`; the description with it as a member."""
     spec, name = located.spec, located.name.text
     size = max(found.volume.bytes for found in located.found.values() if found.volume is not None)
-    _make_place(farm, located, host)
+    strays.make_place(farm, located, host)
     if not farm.call(host, "reserve_minor", resource=name, minor=spec.minor)["reserved"]:
         raise Conflict(
             f"{name} gets no replica on {host}: its minor {spec.minor} is taken there",
             hint=f"run the VM on one of: {' '.join(located.holders)}",
         )
-    member = _member(farm, spec, host, transfer.create_volume(farm, located, host, size))
+    member = strays.new_member(farm, spec, host, transfer.create_volume(farm, located, host, size))
     after = spec._replace(
         members=(*spec.replicas, member, *spec.clients), epoch=spec.epoch + 1,
-        leaving=spec.member(_own_name(farm, leaving)).host if leaving else None,
+        leaving=spec.member(strays.own_name(farm, leaving)).host if leaving else None,
     )
     # Not stamped with day0: the volume is empty, the replicas began with the image.
     farm.call(host, "write_resource", spec=after._replace(state="making", day0=None).to_json())
@@ -253,11 +258,11 @@ def retire(farm: Sessions, located: Located, host: str) -> Located:
         raise Busy(f"{name} is Primary on {host}", hint="migrate its VM first")
     making.bring_up(farm, located.hosts, spec)
     making.await_ready(farm, located.holders, spec)
-    own = _own_name(farm, host)
+    own = strays.own_name(farm, host)
     after = spec._replace(
         members=tuple(one for one in spec.members if one.host != own), epoch=spec.epoch + 1, leaving=None
     )
-    _leave(farm, located, host, rest)
+    strays.leave(farm, located, host, rest)
     making.take_down(farm, [host], located.name)
     staying = tuple(one for one in located.hosts if one != host)
     farm.all("change_members", staying, spec=after.to_json())
@@ -265,231 +270,7 @@ def retire(farm: Sessions, located: Located, host: str) -> Located:
     making.await_ready(farm, rest, after)
     found = {one: located.found[one] for one in staying}
     located = look_again(farm, located._replace(spec=after, hosts=staying, found=found))
-    _clear_strays(farm, located)
+    strays.clear(farm, located)
     return located
 
 
-# -- at rest (DRBD 8.4, one replica) ---------------------------------------------------------------------------------
-
-
-def _exchange(farm: Sessions, located: Located, going: str, host: str, size: int) -> Located:
-    """The replica on `host` is made of a copy of another one, while the disk is down; then both change places."""
-    was_up = any(found.up for found in located.found.values())
-    source = next((one for one in located.holders if one != going), going)
-    proof = _rest(farm, located, was_up)
-    device = _copy(farm, located, source, host, size)
-    if located.spec.replicated:
-        after = _switch(farm, located, Exchange(source, going, host, device), proof)
-    else:
-        after = _hand_over(farm, located, going, host, device)
-    staying = farm.ssh_names(after.members)
-    if located.spec.replicated and not was_up:
-        making.take_down(farm, staying, located.name)
-    farm.commit(staying)
-    found = {one: located.found[one] for one in staying if one in located.found}
-    located = look_again(farm, located._replace(spec=after, hosts=staying, found=found))
-    _clear_strays(farm, located)
-    return located
-
-
-def _rest(farm: Sessions, located: Located, was_up: bool) -> str:
-    """All replicas down, and proven equal. They come up again if the sessions end before they are moved."""
-    making.require_dialect(farm, located.holders)
-    proof = None if was_up else making.proof_of_rest(farm, located)
-    if proof is None:
-        making.bring_up(farm, located.holders, located.spec)
-        making.await_ready(farm, located.holders, located.spec)
-        farm.all("take_down", located.holders, resource=located.name.text, passing=True)
-        proof = making.proof_of_rest(farm, located)
-    if proof is None:
-        raise Unsafe(f"{located.name}: its replicas are not proven equal", hint="drbdadm verify, and see dmesg")
-    return proof
-
-
-def _copy(farm: Sessions, located: Located, source: str, host: str, size: int) -> str:
-    """A proven copy on `host`, the path of its volume; its file says `copying`, and the members know where it is."""
-    spec, name = located.spec, located.name.text
-    _make_place(farm, located, host)
-    device = transfer.create_volume(farm, located, host, size)
-    alone = _alone(spec, _member(farm, spec, host, device), size)
-    farm.call(host, "write_resource", spec=alone.to_json())
-    farm.log.info(f"{name}: copying {size // MIB} MiB from {source} to {host}")
-    transfer.carry(farm, located.name, source, host, size)
-    farm.all("take_down", [host], resource=name)  # closes what it was written through
-    return device
-
-
-def _switch(farm: Sessions, located: Located, places: Exchange, proof: str) -> ResourceSpec:
-    """The new host in place of the old one: said by the file of the one that stays, once both say that it decides."""
-    spec, name, (staying, going, host, device) = located.spec, located.name.text, places
-    farm.call(host, "remove_resource", resource=name)  # the file of the copy, which knew no DRBD
-    minor = _minor(farm, located, staying, host)
-    old, new = _own_name(farm, going), _member(farm, spec, host, device)
-    after = spec._replace(
-        members=tuple(new if one.host == old else one for one in spec.members), epoch=spec.epoch + 1, minor=minor,
-        port=farm.config.port(minor), proof=proof,
-    )
-    joining = after._replace(state="joining", image_hosts=(_own_name(farm, staying),))
-    farm.call(host, "write_resource", spec=joining.to_json())
-    farm.commit([host])
-    try:
-        _leave(farm, located, going, (staying,))
-        farm.call(staying, "change_members", spec=after.to_json())
-        farm.commit([staying])
-        making.bring_up(farm, (staying, host), after)
-        making.await_ready(farm, (staying, host), after)
-        farm.call(host, "change_members", spec=after.to_json())
-        _pass_notes_on(farm, located, (staying, host), going)
-        farm.commit([staying, host])
-    except DncError as error:
-        _go_back(farm, located, places, error)
-        raise
-    if minor != spec.minor:
-        farm.call(staying, "release_minor", resource=name, minor=spec.minor)
-    return after
-
-
-def _go_back(farm: Sessions, located: Located, places: Exchange, error: DncError) -> None:
-    """The old pair again, by a later word of the host that stays. What does not work is done by the next action."""
-    staying, going, host, _device = places
-    farm.log.warn(f"{error.line()}{located.name} stays on {staying} {going}")
-    before = located.spec._replace(epoch=located.spec.epoch + 2)
-    try:
-        making.take_down(farm, (staying, host), located.name)
-        for one in (staying, going):
-            farm.call(one, "change_members", spec=before.to_json())
-            farm.commit([one])
-        if any(found.up for found in located.found.values()):
-            making.bring_up(farm, (staying, going), before)
-            farm.commit((staying, going))
-        making.remove(farm, [host], located.name, [located.spec.pool])
-        farm.commit([host])
-    except DncError as later:
-        farm.log.warn(f"{later.line()}The next migration of the VM finishes that")
-
-
-def _hand_over(farm: Sessions, located: Located, going: str, host: str, device: str) -> ResourceSpec:
-    """The only replica: the file of the one that goes says where the data are from now on."""
-    spec = located.spec
-    after = spec._replace(members=(_member(farm, spec, host, device),), epoch=spec.epoch + 1)
-    joining = after._replace(state="joining", image_hosts=(_own_name(farm, going),))
-    farm.call(host, "write_resource", spec=joining.to_json())
-    _pass_notes_on(farm, located, (host,), going)
-    farm.commit([host])
-    left = spec._replace(epoch=after.epoch, state="leaving", image_hosts=(_own_name(farm, host),))
-    farm.call(going, "write_resource", spec=left.to_json())
-    farm.commit([going])
-    farm.call(host, "change_members", spec=after.to_json())
-    farm.commit([host])
-    return after
-
-
-def _alone(spec: ResourceSpec, member: Member, size: int) -> ResourceSpec:
-    """What the host of a copy in the making says: a volume of that many bytes without DRBD, and who has the disk."""
-    return spec._replace(
-        minor=None, port=None, secret="", members=(member,), state="copying", slots=0, data_bytes=size,
-        image_hosts=spec.hosts(),
-    )
-
-
-# -- what both need --------------------------------------------------------------------------------------------------
-
-
-def _own_name(farm: Sessions, host: str) -> str:
-    return str(farm.about(host)["host"])
-
-
-def _member(farm: Sessions, spec: ResourceSpec, host: str, device: str) -> Member:
-    """The record of a new member; its number is nobody's. Raises BadConfig without an address for replication."""
-    about = farm.about(host)
-    address = about.get("address") or ("" if spec.replicated else "0.0.0.0")
-    if not address:
-        raise BadConfig("host has no address in REPLICATION_NETWORK", host=host, hint="correct it in dncrc")
-    taken = {member.node_id for member in spec.members}
-    return Member(str(about["host"]), str(address), device, min(set(range(32)) - taken))
-
-
-def _make_place(farm: Sessions, located: Located, host: str) -> None:
-    """`host` locked, noted on the members, and without what an earlier attempt, or a copy of the image, left there.
-
-    Raises Conflict (something else lies there), Busy (clones hang on the copy).
-    """
-    name, others = located.name, [one for one in located.holders if one != host]
-    farm.open([host])
-    farm.lock([host], [name.text])
-    _note_strays(farm, located, others, _own_name(farm, host))
-    found = survey(farm, [host], [name])[host].of(name)
-    if found.spec is not None and found.spec.state == "ready" and found.volume is not None:
-        where = " ".join(others)
-        raise Conflict(f"{host} has an old replica of {name}", hint=f"{where} do not know it: remove it there")
-    if found.anything:
-        farm.log.info(f"{name}: removing what lies on {host}")
-        making.remove(farm, [host], name, [located.spec.pool])
-
-
-def _minor(farm: Sessions, located: Located, staying: str, host: str) -> int:
-    """A minor for the new pair: the one that the disk has, if that is free on the new host too. Raises NoSpace."""
-    minor = located.spec.minor
-    if minor is not None and farm.call(host, "reserve_minor", resource=located.name.text, minor=minor)["reserved"]:
-        return minor
-    return making.reserve_minor(farm, (staying, host), located.name)
-
-
-def _leave(farm: Sessions, located: Located, host: str, staying: Sequence[str]) -> None:
-    """From here on the replica on `host` counts only if one that stays says so; noted there, so that it is cleared."""
-    _note_strays(farm, located, staying, _own_name(farm, host))
-    knowing = tuple(_own_name(farm, one) for one in staying)
-    spec = located.spec._replace(state="leaving", image_hosts=knowing)
-    farm.call(host, "write_resource", spec=spec.to_json())
-    farm.commit([host])
-
-
-def _strays(located: Located) -> List[str]:
-    return sorted({stray for host in located.holders for stray in located.found[host].strays})
-
-
-def _note_strays(farm: Sessions, located: Located, hosts: Iterable[str], *more: str) -> None:
-    """On these hosts: beside the strays that are known already, `more`."""
-    farm.each("note_strays", {
-        host: {"resource": located.name.text, "hosts": sorted({*_strays(located), *more})} for host in hosts
-    })
-
-
-def _pass_notes_on(farm: Sessions, located: Located, hosts: Sequence[str], going: str) -> None:
-    """The members' notes for the new one: who holds copies of an image, of which file it is an import; who has left."""
-    name = located.name.text
-    for host in hosts:
-        for holder in sorted({one for found in located.found.values() for one in found.copies or {}}):
-            farm.call(host, "note_copy", resource=name, host=holder, current=False)
-        content = next((found.content for found in located.found.values() if found.content), None)
-        if content is not None:
-            farm.call(host, "note_content", resource=name, content=content)
-    _note_strays(farm, located, hosts, _own_name(farm, going))
-
-
-def _clear_strays(farm: Sessions, located: Located) -> None:
-    """Remove what a move left on hosts that are members no more, or never became one, as far as they answer."""
-    name, left = located.name, []
-    members = located.spec.hosts()
-    for stray in _strays(located):
-        host = farm.ssh_name(stray)
-        if stray in members:
-            continue
-        try:
-            farm.open([host])
-            farm.lock([host], [name.text])
-            found = survey(farm, [host], [name])[host].of(name)
-            if found.anything and (found.spec is None or _is_stray(found.spec)):
-                farm.log.info(f"{name}: removing the replica on {host}, which counts no more")
-                making.remove(farm, [host], name, [located.spec.pool])
-            farm.commit([host])
-        except DncError as error:
-            farm.log.warn(f"{error.line()}{name}: what lies on {host} is removed by the next migration of the VM")
-            left.append(stray)
-    if _strays(located) != left:
-        farm.all("note_strays", located.holders, resource=name.text, hosts=left)
-
-
-def _is_stray(spec: ResourceSpec) -> bool:
-    """A replica on its way; a finished copy of an image is none."""
-    return spec.state not in ("ready", "copy")
