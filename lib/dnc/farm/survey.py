@@ -255,7 +255,7 @@ def _knowing(farm: Sessions, name: ResourceName, answers: Mapping[str, HostSurve
 
 def _refuse_undecided(farm: Sessions, name: ResourceName, answers: Mapping[str, HostSurvey]) -> None:
     """Only replicas that may not count were found: raise unless those who would know say that it is gone."""
-    silent = sorted(host for host in _knowing(farm, name, answers) if host not in answers)
+    silent = sorted({host for host in _knowing(farm, name, answers) if host not in answers})
     if silent:
         raise Unsafe(
             f"{name}: a move of its replicas was cut short, and {' '.join(silent)} does not answer",
