@@ -110,7 +110,9 @@ def move(
 
 
 def _plan(farm: Sessions, located: Located, host: str, device: str) -> None:
-    """In a dry run: tell the new host of the disk, so that the plan's later steps find it."""
+    """In a dry run: tell the new host of the disk, so that the plan's later steps find it. A client knows it."""
+    if host in located.clients:
+        return
     alone = exchange.alone(located.spec, strays.new_member(farm, located.spec, host, device), located.spec.data_bytes)
     farm.call(host, "write_resource", spec=alone.to_json())
 
