@@ -70,7 +70,25 @@ def data(stage: SimStage, host: str, name: str) -> bytes:
 
 @ZFS_FIRST
 def test_a_vm_that_is_off_takes_a_replica_with_it(stage: SimStage, backend: str) -> None:
-    """Two disks stay together; what was written is there; the scheduler knows; it moves live among the new hosts."""
+    """What was written is there, the scheduler knows, the guest starts."""
+    image = on_two(stage, backend)
+    vm = stage.bare(image, host="node1")
+    name = f"{image.source}-{vm.id}-0"
+    stage.cloud.poweroff(vm, hard=True).checked()
+    before = data(stage, "node1", name)
+    stage.cloud.migrate(vm, "node3").checked()
+    other, = settled(stage, name, "node3") - {"node3"}
+    assert data(stage, "node3", name) == before
+    assert requires(vm) == {0: tuple(sorted(("node3", other)))}
+    stage.cloud.resume(vm).checked()
+    assert stage.domain_hosts(vm) == ["node3"]
+    stage.cloud.terminate(vm, hard=True).checked()
+    assert stage.remains(image) == []
+
+
+@THOROUGH
+def test_two_disks_stay_together(stage: SimStage, backend: str) -> None:
+    """Of a VM with two, so that it can go on moving live among its new hosts."""
     images = [on_two(stage, backend), on_two(stage, backend, path=stage.raw_file(seed=2))]
     vm = stage.bare(*images, host="node1")
     names = [f"{image.source}-{vm.id}-{number}" for number, image in enumerate(images)]
@@ -121,6 +139,7 @@ def test_a_persistent_image_follows_its_vm(stage: SimStage, backend: str) -> Non
     assert stage.replicas_equal(image.source, 2 * MIB)
 
 
+@THOROUGH
 def test_a_single_replica_moves(stage: SimStage) -> None:
     store = stage.datastores["thin"]
     store.template["BRIDGE_LIST"], store.template["DNC_REPLICAS"] = "node1", "1"
@@ -140,6 +159,7 @@ def test_a_single_replica_moves(stage: SimStage) -> None:
     assert stage.remains(image) == []
 
 
+@THOROUGH
 def test_what_cannot_move_is_refused_and_stays(stage: SimStage, held: Any) -> None:
     """No room, a member away, snapshots, the rules, another setting: what is wrong comes first, hosts that do last."""
     one, name = held(on_two(stage, "zfs"))
@@ -161,7 +181,7 @@ def test_what_cannot_move_is_refused_and_stays(stage: SimStage, held: Any) -> No
     assert settled(stage, name, "node1") == {"node1", "node2"}
 
 
-@ZFS_FIRST
+@THOROUGH
 def test_a_disk_with_snapshots_stays(stage: SimStage, backend: str) -> None:
     image = on_two(stage, backend)
     vm = stage.bare(image, host="node1")
@@ -173,6 +193,7 @@ def test_a_disk_with_snapshots_stays(stage: SimStage, backend: str) -> None:
     assert stage.remains(image) == []
 
 
+@THOROUGH
 def test_the_rules_say_which_replica_goes(stage: SimStage, held: Any) -> None:
     """The one in the new host's failure domain; and in a dry run that is only told."""
     one, name = held(on_two(stage, "zfs"))
@@ -189,6 +210,7 @@ def test_the_rules_say_which_replica_goes(stage: SimStage, held: Any) -> None:
     assert settled(stage, name, "node3") == {"node2", "node3"}
 
 
+@THOROUGH
 def test_twice_at_once(stage: SimStage, held: Any) -> None:
     """One moves it, the other one waits and finds it done."""
     one, name = held(on_two(stage, "zfs"))

@@ -52,8 +52,8 @@ def settle(farm: Sessions, located: Located) -> Located:
     """
     if located.missing:
         return located
-    behind = {host: found.spec for host, found in located.found.items() if found.spec not in (None, located.spec)}
-    moved = [host for host, spec in behind.items() if spec is not None and (
+    files = {host: located.found[host].spec for host in located.holders}
+    moved = [host for host, spec in files.items() if spec is not None and (
         spec.moving or (spec.state, located.spec.state) == ("ready", "ready") and spec.epoch < located.spec.epoch)]
     if moved:
         farm.log.info(f"{located.name}: finishing an interrupted move on {' '.join(moved)}")
@@ -205,6 +205,7 @@ def add(farm: Sessions, located: Located, host: str, *, leaving: Optional[str] =
         raise BadConfig(f"{name} takes no more replicas while it is up", host=host, hint="that needs DRBD 9")
     if host in located.clients:
         located = clients.dismiss(farm, located)
+        farm.commit(located.hosts)
     making.bring_up(farm, located.hosts, located.spec)
     making.await_ready(farm, others, located.spec)
     after = _prepare_member(farm, located, host, leaving)
