@@ -252,7 +252,7 @@ def test_a_power_cut_on_the_way(stage: SimStage, held: Any, lost: str, host: str
     stage.farm.power_cut_at(host, 1, victim=lost, pattern=command)
     one.move(0, "node3")
     stage.farm.clear_faults()
-    if not stage.farm.state["hosts"][lost]["up"]:
+    if not stage.farm.state["hosts"][lost]["power"]:
         stage.farm.power_on(lost)
     moves(stage, one)
     assert len(settled(stage, name, "node3")) == 2
