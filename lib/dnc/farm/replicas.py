@@ -127,14 +127,19 @@ def require_movable(farm: Sessions, located: Located, host: str) -> None:
             f"{located.name} gets no replica on {host} without this host", host=lost,
             hint=f"{farm.unreachable[lost].what}; until it is back run the VM on: {' '.join(located.holders)}",
         )
-    located.require_complete(farm)
-    refuse_growing(located)
+    _require_plain(farm, located)
     used = [one for one, found in located.found.items() if found.primary or found.intent]
     if located.spec.vm is not None:
         answers = farm.all("find_domain", located.hosts, name=f"one-{located.spec.vm}")
         used += [one for one, answer in answers.items() if answer.get("state") is not None]
     if used:
         raise Busy(f"{located.name} is in use on {' '.join(dict.fromkeys(used))}", hint="power its VM off first")
+
+
+def _require_plain(farm: Sessions, located: Located) -> None:
+    """Raise unless the disk is whole, and without snapshots, which no new replica would have. Raises Unsafe."""
+    located.require_complete(farm)
+    refuse_growing(located)
     kept = sorted(snapshots.known(farm, located))
     if kept:
         raise Unsafe(
@@ -203,6 +208,7 @@ def add(farm: Sessions, located: Located, host: str, *, leaving: Optional[str] =
     name, others = located.name.text, located.holders
     if not making.require_dialect(farm, (others[0], host)).clients or not located.spec.replicated:
         raise BadConfig(f"{name} takes no more replicas while it is up", host=host, hint="that needs DRBD 9")
+    _require_plain(farm, located)
     if host in located.clients:
         located = clients.dismiss(farm, located)
         farm.commit(located.hosts)
