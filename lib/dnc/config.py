@@ -135,7 +135,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "REPLICAS": ("2", _number(1, MAX_REPLICAS)),
     "HOST_PAIRS": ("", _host_pairs),
     "FAILURE_DOMAINS": ("", _failure_domains),
-    "MISSING_REPLICA": ("auto", _choice("auto", "copy", "refuse")),
+    "MISSING_REPLICA": ("auto", _choice("auto", "copy", "move", "refuse")),
     "POOL_FILL_LIMIT": ("95", _number(1, 100)),
     "MINOR_BASE": ("1000", _number(1, 1 << 19)),
     "PORT_BASE": ("7000", _number(1024, 65000)),

@@ -12,7 +12,7 @@ from ..log import Log
 from ..tools.dialects import of_proc
 from ..tools.drbd import ResourceSpec
 from .files import Files, read_text
-from .journal import COPIES, GIVEN_UP, GROWING, IMPORTS, INTENTS, UNFINISHED, Journal
+from .journal import COPIES, GIVEN_UP, GROWING, IMPORTS, INTENTS, STRAYS, UNFINISHED, Journal
 from .links import Links
 from .locks import Locks
 from .minors import Minors
@@ -106,7 +106,7 @@ class Host:
 
     def ensure_state_directories(self) -> None:
         """What share/host/prepare makes; missing ones are made if /var/lib/dnc allows it."""
-        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED, COPIES, GROWING, IMPORTS):
+        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED, COPIES, GROWING, IMPORTS, STRAYS):
             path = f"{self.paths.state}/{part}"
             if not os.path.isdir(path):
                 try:

@@ -21,16 +21,16 @@ if the session does not hold it yet.
         -> {resources: {R: {spec: SPEC|null, volume: {pool, name, bytes, device}|null, status: STATUS|null,
                             given_up: {frontend, host}|null, intent: {vm, source, destination, since}|null,
                             unfinished: {hosts, since}|null, copies: {host: current}|null,
-                            content: {path, mtime_ns, size}|null, growing: bool}},
+                            content: {path, mtime_ns, size}|null, growing: bool, strays: [host]}},
             pools: {POOL: {total, used, free, fill (percent, metadata counted), volumes (dnc's on this host),
                     promised: bytes of all its volumes|null}},      promised: only if asked for by `promises`
             minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
-        growing: a growth of the disk was begun and is not finished
+        growing: a growth of the disk was begun and is not finished; strays: see note_strays
         volume tells what can be seen without a process: null may also mean a volume that is not active
   lock {resources: [R], shared: [R]?, timeout_s?, ignore_given_up?} -> {}    until the session ends; Busy, GivenUp.
         shared: must not change meanwhile (an image being cloned)
   reserve_minor {resource, minor} -> {reserved: bool}            * false = taken, try the next
-  release_minor {resource} -> {}
+  release_minor {resource, minor?} -> {}           all of its reservations, or one
 
   create_volume {pool, name: R, bytes, tags: {kind, vm?, origin?}} -> {bytes, device}           * reads as zeros
   clone_volume {pool, origin: R, name: R, bytes?: grow to, tags, snapshot?: LABEL}
@@ -64,8 +64,9 @@ if the session does not hold it yet.
   finish_growth {resource, data_bytes} -> {}       * sizes compared, the file says the new one, the note is gone
 
   write_resource {spec: SPEC} -> {}                * whole file, atomic; Conflict if another has its minor or port
-  change_members {spec: SPEC} -> {status: STATUS|null}     * DRBD 9: like the present SPEC but for members, vm, state,
-        proof. Members that go are down before; the others first, then who comes: write_resource and bring_up there
+  change_members {spec: SPEC} -> {status: STATUS|null}     * like the present SPEC but for members, vm, state, proof,
+        epoch, leaving, image_hosts, and minor and port while it is down. With DRBD 9 also while it is up: members that
+        go are down before; the others first, then who comes: write_resource and bring_up there
   mark_ready {resource, proof?} -> {}              * state "ready", proof recorded
   generation {resource} -> {current, bitmap, consistent, uptodate, primary, connected, full_sync, peer_outdated,
                             crashed_primary, clean: bool}      read from the metadata; Unsafe while it is up
@@ -81,7 +82,8 @@ if the session does not hold it yet.
   await_ready {resource, timeout_s?, without?: [host]} -> {status: STATUS}   Connected, UpToDate everywhere, nothing
         out of sync; members in `without` are known to be away. Without timeout_s: CONNECT_TIMEOUT to connect,
         SYNC_TIMEOUT while a resync makes progress (told as log lines)
-  take_down {resource, timeout_s?} -> {}           absent or down is success; Busy while it is held open
+  take_down {resource, timeout_s?, passing?: bool} -> {}   absent or down is success; Busy while it is held open.
+        passing: undo brings it up again
   remove_resource {resource} -> {}                 * file and minor; takes it down first. Busy while clones need it
   promote {resource} -> {status: STATUS}           Unsafe if not UpToDate or if a peer is Primary without intent
   demote {resource, timeout_s?} -> {status: STATUS|null}   retried while the device is held open, then Busy
@@ -109,6 +111,7 @@ if the session does not hold it yet.
 
   give_up {resource, frontend_time} -> {}          needs no lock: actions started before see it and stop
   note_content {resource, content: {path, mtime_ns, size}} -> {}      * the file on the frontend it was made from
+  note_strays {resource, hosts: [host]} -> {}      * replicas that do not count may lie there; [] forgets it
   note_unfinished {resource, hosts: [..]} -> {}    clear_unfinished {resource} -> {}
   allow_two_primaries {resource, vm, source, destination} -> {}    intent first; needs Connected, UpToDate on both
   settle {vm, resources: [R], domain, role_here: bool|null}
@@ -117,8 +120,10 @@ if the session does not hold it yet.
   commit {} -> {}        GivenUp if a locked resource was given up after `started`: then close, and it rolls back
 
 SPEC   {name, minor|null, port|null, secret, members: [{host, address, device|null, node_id}], state, kind,
-        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots, day0?: UUID|null}
-        state: making, ready; copying, copy: a host that is no member holds an image's content, replicas on image_hosts.
+        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots, day0?: UUID|null, epoch?,
+        leaving?: host|null}
+        state: making, ready; copying, copy: a host that is no member holds an image's content, replicas on image_hosts;
+        joining, leaving: whether this replica counts is known on image_hosts (farm/replicas).
         device = the volume's path on that member, null on a diskless client. One member = no DRBD: minor and port
         null, secret "". tools.drbd.new_secret() makes a secret.
 STATUS {name, minor, role, disk, ready: bool, suspended: bool, client: bool,

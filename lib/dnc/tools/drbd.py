@@ -65,6 +65,8 @@ class ResourceSpec(NamedTuple):
 
     day0: the UUID with which the metadata of all replicas began (DRBD 9): a replica made later over the same first
     contents, stamped with it, receives only what was written since (NOTES-drbd9, d). None: not known.
+    epoch: how often replicas came or went; of two finished files the one with the higher one is right. leaving: the
+    member that is to go once all others are in sync. image_hosts: who knows more, for a copy, `joining`, `leaving`.
     """
 
     name: str
@@ -82,6 +84,8 @@ class ResourceSpec(NamedTuple):
     slots: int
     image_hosts: Tuple[str, ...] = ()
     day0: Optional[str] = None
+    epoch: int = 0
+    leaving: Optional[str] = None
 
     @property
     def replicated(self) -> bool:
@@ -97,6 +101,11 @@ class ResourceSpec(NamedTuple):
     def is_copy(self) -> bool:
         """Whether this is a copy of an image with its replicas on `image_hosts`, metadata included (farm/copies)."""
         return self.state in ("copying", "copy")
+
+    @property
+    def moving(self) -> bool:
+        """Whether its file alone does not say if this replica counts: those in `image_hosts` know (farm/replicas)."""
+        return self.state in ("joining", "leaving")
 
     def member(self, host: str) -> Member:
         """The member on `host`. Raises NotFound."""
@@ -401,10 +410,9 @@ def file_text(spec: ResourceSpec, dialect: Dialect) -> str:
         "state": spec.state, "kind": spec.kind, "vm": spec.vm, "origin": spec.origin, "proof": spec.proof,
         "pool": spec.pool, "data_bytes": spec.data_bytes, "slots": spec.slots,
         "members": [list(member) for member in spec.members], "minor": spec.minor, "port": spec.port,
-        **({"image_hosts": spec.image_hosts} if spec.is_copy else {}),
+        **({"image_hosts": spec.image_hosts} if spec.image_hosts else {}),
     }
-    if spec.day0 is not None:
-        header["day0"] = spec.day0
+    header.update({key: value for key in ("day0", "epoch", "leaving") if (value := getattr(spec, key))})
     return f"{HEADER}{json.dumps(header, sort_keys=True)}\n{dialect.render(spec)}"
 
 
@@ -472,7 +480,7 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
         name=str(parse_resource(_text(record, "name", r".+"))),
         minor=_number(record, "minor", 0, (1 << 20) - 1) if replicated else None,
         port=_number(record, "port", 1, 65535) if replicated else None,
-        secret=secret, members=members, state=_text(record, "state", "making|ready|copying|copy"),
+        secret=secret, members=members, state=_text(record, "state", "making|ready|copying|copy|joining|leaving"),
         kind=_text(record, "kind", "image|clone|volatile"),
         vm=_optional(record, "vm", lambda: _number(record, "vm", 0, 1 << 32)),
         origin=_optional(record, "origin", lambda: str(parse_resource(_text(record, "origin", r".+")))),
@@ -481,6 +489,8 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
         data_bytes=_number(record, "data_bytes", 1, 1 << 60), slots=_number(record, "slots", 0, 31),
         image_hosts=tuple(parse_host(str(host)) for host in record.get("image_hosts") or ()),
         day0=_optional(record, "day0", lambda: _text(record, "day0", r"[0-9A-F]{15}[02468ACE]")),
+        epoch=_number({"epoch": 0, **record}, "epoch", 0, 1 << 60),
+        leaving=_optional(record, "leaving", lambda: parse_host(_text(record, "leaving", r".+"))),
     )
 
 

@@ -121,6 +121,8 @@ class VmDisks:
         spec = self._spec(name)
         if spec.reverting:
             raise Unsafe(f"{name} is half reverted", hint="onevm disk-snapshot-revert again")
+        if spec.moving:
+            raise Unsafe(f"{name} is half moved", hint="migrate the VM cold once more: that finishes it")
         if spec.state != "ready":
             raise Unsafe(f"{name} is half made", hint="onevm recover --retry makes it again")
         return spec
