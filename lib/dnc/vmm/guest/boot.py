@@ -1,0 +1,173 @@
+"""OS: what a guest starts from. xl knows letters for an HVM guest's boot order, and one boot loader for others."""
+
+from __future__ import annotations
+
+import re
+from typing import List, NamedTuple, Sequence, Tuple
+
+from ...config import Config
+from ...errors import BadInput
+from ...grammar import parse_path, shown
+from ...opennebula.vm import VmDocument
+from ...tools.xl_config import DiskConfig, GuestType, NicConfig, disk_index
+
+PYGRUB = "pygrub"
+PVGRUB = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
+_DEVICE = re.compile(r"(disk|nic)([0-9]{1,5})\Z")
+
+
+class Boot(NamedTuple):
+    """How a guest starts; empty means xl's default. `first` is the DISK_ID that pygrub has to look at."""
+
+    kernel: str = ""
+    ramdisk: str = ""
+    cmdline: str = ""
+    bootloader: str = ""
+    first: int = -1
+
+
+def boot(vm: VmDocument, kind: GuestType, config: Config, directory: str) -> Boot:
+    """Kernel and files of a FILE datastore, else the boot loader of a PVH or PV guest. Raises BadInput."""
+    kernel = _file(vm, "KERNEL", directory)
+    if kernel:
+        return Boot(kernel, _file(vm, "INITRD", directory), _cmdline(vm))
+    if kind is GuestType.HVM:
+        return Boot()
+    loader = _loader(vm, kind, config)
+    first = _only_disk(vm, kind)
+    if loader.rsplit("/", 1)[-1] == PYGRUB:
+        return Boot(bootloader=PYGRUB, cmdline=_cmdline(vm), first=first)
+    if first not in (-1, *(disk.id for disk in vm.disks[:1])):
+        raise BadInput(
+            f"OS/BOOT disk{first} of VM {vm.id}: a {kind.value} guest's own boot loader takes the first disk",
+            hint="use OS/BOOTLOADER pygrub (pv), or make it disk0",
+        )
+    return Boot(kernel=parse_path(loader), cmdline=_cmdline(vm))
+
+
+def _file(vm: VmDocument, name: str, directory: str) -> str:
+    """OS/KERNEL or OS/INITRD; what a FILE datastore has (KERNEL_DS) the prolog puts into the VM's directory."""
+    path = vm.os.get(name, "").strip()
+    if path:
+        return parse_path(path)
+    return f"{directory}/{name.lower()}" if vm.os.get(f"{name}_DS", "").strip() else ""
+
+
+def _loader(vm: VmDocument, kind: GuestType, config: Config) -> str:
+    default = config.pvh_loader if kind is GuestType.PVH else config.pv_loader
+    wanted = vm.os.get("BOOTLOADER", "").strip()
+    if wanted.rsplit("/", 1)[-1] == PYGRUB and kind is GuestType.PVH:
+        # It gives xl a PV kernel: many have a PVH entry, so it is left to try.
+        return PYGRUB
+    if wanted in ("pvgrub", "pvhgrub"):
+        pvgrub = PVGRUB if kind is GuestType.PV else config.pvh_loader
+        wanted = default if default.startswith("/") else pvgrub
+    loader = wanted or default
+    if not loader:
+        raise BadInput(
+            f"VM {vm.id} has no OS/KERNEL and no boot loader",
+            hint=f"set OS/KERNEL or OS/BOOTLOADER, or {kind.value.upper()}_LOADER in dncrc",
+        )
+    return loader
+
+
+def _cmdline(vm: VmDocument) -> str:
+    root = vm.os.get("ROOT", "").strip()
+    words = [f"root=/dev/{root.removeprefix('/dev/')}" if root else "", vm.os.get("KERNEL_CMD", "").strip()]
+    return " ".join(word for word in words if word)
+
+
+def _wanted(vm: VmDocument) -> List[Tuple[str, int]]:
+    """OS/BOOT `disk0,nic1` as (disk or nic, number). Raises BadInput."""
+    devices = []
+    for word in vm.os.get("BOOT", "").lower().replace(" ", "").split(","):
+        if not word:
+            continue
+        match = _DEVICE.match(word)
+        if not match:
+            raise BadInput(f"OS/BOOT {shown(word)} is not disk<n> or nic<n>")
+        devices.append((match.group(1), int(match.group(2))))
+    return devices
+
+
+def _only_disk(vm: VmDocument, kind: GuestType) -> int:
+    """The one disk that a PVH or PV guest boots from; -1 if OS/BOOT is empty. Raises BadInput."""
+    wanted = _wanted(vm)
+    for what, number in wanted:
+        if what == "nic":
+            raise BadInput(
+                f"OS/BOOT nic{number} of VM {vm.id}: a {kind.value} guest cannot boot from the network",
+                hint="use XEN_TYPE hvm, or OS/KERNEL",
+            )
+        vm.disk(number)
+    if len(wanted) > 1:
+        raise BadInput(
+            f"OS/BOOT of VM {vm.id} names {len(wanted)} disks: a {kind.value} guest boots from one",
+            hint=f"leave disk{wanted[0][1]}",
+        )
+    return wanted[0][1] if wanted else -1
+
+
+def boot_order(vm: VmDocument, disks: Sequence[DiskConfig], nics: Sequence[NicConfig]) -> str:
+    """xl's letters for the OS/BOOT of an HVM guest: c disk, d CD-ROM, n network.
+
+    A letter means the first disk, the CD-ROMs one after the other, or the emulated interfaces one after the other:
+    what says more is refused. `disks` and `nics` are those of the document, in its order. Raises BadInput.
+    """
+    order = _Order(vm, disks, nics)
+    for what, number in _wanted(vm):
+        order.add(what, number)
+    return "".join(order.letters) or "cd"
+
+
+class _Order:
+    """Letters so far, and what each letter would try next."""
+
+    def __init__(self, vm: VmDocument, disks: Sequence[DiskConfig], nics: Sequence[NicConfig]) -> None:
+        self._vm = vm
+        self.letters: List[str] = []
+        pairs = sorted(zip(disks, vm.disks), key=lambda pair: disk_index(pair[0].vdev))
+        hard = [f"disk{disk.id}" for config, disk in pairs if not config.cdrom]
+        cdroms = [f"disk{disk.id}" for config, disk in pairs if config.cdrom]
+        emulated = [f"nic{int(nic['NIC_ID'])}" for config, nic in zip(nics, vm.nics) if config.model]
+        self._next = {"c": hard[:1], "d": cdroms, "n": emulated}
+
+    def add(self, what: str, number: int) -> None:
+        """Raises BadInput for a device that Xen would not try at this place."""
+        letter = "n"
+        if what == "disk":
+            letter = "d" if self._vm.disk(number).cdrom else "c"
+        upcoming = self._next[letter]
+        fits = upcoming[:1] == [f"{what}{number}"] and (self.letters[-1:] == [letter] or letter not in self.letters)
+        if not fits:
+            raise BadInput(f"OS/BOOT {what}{number} of VM {self._vm.id}: {_WHY[letter]}", hint=_HINT[letter])
+        upcoming.pop(0)
+        if self.letters[-1:] != [letter]:
+            self.letters.append(letter)
+
+
+_WHY = {
+    "c": "Xen boots from the first hard disk only", "d": "Xen tries CD-ROMs in the order of their drives",
+    "n": "Xen boots from emulated interfaces only, in their order",
+}
+_HINT = {
+    "c": "let the first TARGET be that disk's, and name one disk", "d": "name them as hda to hdd have them",
+    "n": 'give the NIC a MODEL as e1000, and name NICs in their order',
+}
+
+
+def firmware(vm: VmDocument, config: Config) -> Tuple[str, str]:
+    """(xl's `bios`, file of the firmware if it is not the toolstack's own) of an HVM guest. Raises BadInput."""
+    wanted = vm.os.get("FIRMWARE", "").strip()
+    if wanted.upper() in ("", "BIOS"):
+        return "", ""
+    if wanted.upper() == "UEFI":
+        return "ovmf", config.uefi_firmware
+    return "ovmf", parse_path(wanted)
+
+
+def check_firmware(vm: VmDocument, kind: GuestType) -> None:
+    """A PVH or PV guest has neither BIOS nor UEFI; BIOS is what templates say without meaning it. Raises BadInput."""
+    wanted = vm.os.get("FIRMWARE", "").strip()
+    if kind is not GuestType.HVM and wanted.upper() not in ("", "BIOS"):
+        raise BadInput(f"OS/FIRMWARE {shown(wanted)} of VM {vm.id}: only an hvm guest has one", hint="XEN_TYPE hvm")
