@@ -132,7 +132,7 @@ def test_targets(target: str, kind: GuestType, vdev: str):
 
 
 @pytest.mark.parametrize("target, kind", [
-    ("hde", HVM), ("hdo", PVH), ("", PVH), ("sdaa", PVH), ("sda,x=1", PVH), ("xvda\n", PV),
+    ("hde", HVM), ("hdo", PVH), ("", PVH), ("sdaaa", PVH), ("hdaa", PVH), ("sda,x=1", PVH), ("xvda\n", PV),
 ])
 def test_targets_that_are_none(target: str, kind: GuestType):
     with pytest.raises(BadInput, match="TARGET"):

@@ -17,13 +17,17 @@ _DEVICE = re.compile(r"(disk|nic)([0-9]{1,5})\Z")
 
 
 class Boot(NamedTuple):
-    """How a guest starts; empty means xl's default. `first` is the DISK_ID that pygrub has to look at."""
+    """How a guest starts; empty means xl's default.
+
+    `first` is the DISK_ID that pygrub has to look at, `untried` what OS/BOOT names and Xen will not fall back to.
+    """
 
     kernel: str = ""
     ramdisk: str = ""
     cmdline: str = ""
     bootloader: str = ""
     first: int = -1
+    untried: Tuple[str, ...] = ()
 
 
 def boot(vm: VmDocument, kind: GuestType, config: Config, directory: str) -> Boot:
@@ -34,15 +38,13 @@ def boot(vm: VmDocument, kind: GuestType, config: Config, directory: str) -> Boo
     if kind is GuestType.HVM:
         return Boot()
     loader = _loader(vm, kind, config)
-    first = _only_disk(vm, kind)
-    if loader.rsplit("/", 1)[-1] == PYGRUB:
-        return Boot(bootloader=PYGRUB, cmdline=_cmdline(vm), first=first)
-    if first not in (-1, *(disk.id for disk in vm.disks[:1])):
-        raise BadInput(
-            f"OS/BOOT disk{first} of VM {vm.id}: a {kind.value} guest's own boot loader takes the first disk",
-            hint="use OS/BOOTLOADER pygrub (pv), or make it disk0",
-        )
-    return Boot(kernel=parse_path(loader), cmdline=_cmdline(vm))
+    first, *untried = _wanted(vm) or [""]
+    pygrub = loader.rsplit("/", 1)[-1] == PYGRUB
+    _check_first(vm, kind, first, pygrub)
+    found = Boot(
+        cmdline=_cmdline(vm), untried=tuple(untried), first=int(first.removeprefix("disk")) if first else -1,
+    )
+    return found._replace(bootloader=PYGRUB) if pygrub else found._replace(kernel=parse_path(loader))
 
 
 def _file(vm: VmDocument, name: str, directory: str) -> str:
@@ -77,8 +79,8 @@ def _cmdline(vm: VmDocument) -> str:
     return " ".join(word for word in words if word)
 
 
-def _wanted(vm: VmDocument) -> List[Tuple[str, int]]:
-    """OS/BOOT `disk0,nic1` as (disk or nic, number). Raises BadInput."""
+def _wanted(vm: VmDocument) -> List[str]:
+    """OS/BOOT `disk0,nic1`, its devices checked. Raises BadInput."""
     devices = []
     for word in vm.os.get("BOOT", "").lower().replace(" ", "").split(","):
         if not word:
@@ -86,64 +88,70 @@ def _wanted(vm: VmDocument) -> List[Tuple[str, int]]:
         match = _DEVICE.match(word)
         if not match:
             raise BadInput(f"OS/BOOT {shown(word)} is not disk<n> or nic<n>")
-        devices.append((match.group(1), int(match.group(2))))
+        if match.group(1) == "disk":
+            vm.disk(int(match.group(2)))
+        devices.append(f"{match.group(1)}{int(match.group(2))}")
     return devices
 
 
-def _only_disk(vm: VmDocument, kind: GuestType) -> int:
-    """The one disk that a PVH or PV guest boots from; -1 if OS/BOOT is empty. Raises BadInput."""
-    wanted = _wanted(vm)
-    for what, number in wanted:
-        if what == "nic":
-            raise BadInput(
-                f"OS/BOOT nic{number} of VM {vm.id}: a {kind.value} guest cannot boot from the network",
-                hint="use XEN_TYPE hvm, or OS/KERNEL",
-            )
-        vm.disk(number)
-    if len(wanted) > 1:
+def _check_first(vm: VmDocument, kind: GuestType, first: str, pygrub: bool) -> None:
+    """pygrub looks at any one disk, other boot loaders at the first; nothing here boots from the network."""
+    if first.startswith("nic"):
         raise BadInput(
-            f"OS/BOOT of VM {vm.id} names {len(wanted)} disks: a {kind.value} guest boots from one",
-            hint=f"leave disk{wanted[0][1]}",
+            f"OS/BOOT {first} of VM {vm.id}: a {kind.value} guest cannot boot from the network",
+            hint="use XEN_TYPE hvm, or OS/KERNEL",
         )
-    return wanted[0][1] if wanted else -1
+    if first and not pygrub and first != f"disk{vm.disks[0].id}":
+        raise BadInput(
+            f"OS/BOOT {first} of VM {vm.id}: a {kind.value} guest's own boot loader takes the first disk",
+            hint="use OS/BOOTLOADER pygrub, or make it disk0",
+        )
 
 
-def boot_order(vm: VmDocument, disks: Sequence[DiskConfig], nics: Sequence[NicConfig]) -> str:
-    """xl's letters for the OS/BOOT of an HVM guest: c disk, d CD-ROM, n network.
+def boot_order(vm: VmDocument, disks: Sequence[DiskConfig], nics: Sequence[NicConfig]) -> Tuple[str, Tuple[str, ...]]:
+    """(xl's letters for the OS/BOOT of an HVM guest, what it names and Xen will not fall back to).
 
-    A letter means the first disk, the CD-ROMs one after the other, or the emulated interfaces one after the other:
-    what says more is refused. `disks` and `nics` are those of the document, in its order. Raises BadInput.
+    c is the first hard disk, d the CD-ROMs one after the other, n the emulated interfaces one after the other. The
+    first device must be one that Xen starts from. `disks` and `nics` are those of the document. Raises BadInput.
     """
     order = _Order(vm, disks, nics)
-    for what, number in _wanted(vm):
-        order.add(what, number)
-    return "".join(order.letters) or "cd"
+    for device in _wanted(vm):
+        if not order.add(device) and not order.letters:
+            letter = order.letter(device)
+            raise BadInput(f"OS/BOOT {device} of VM {vm.id}: {_WHY[letter]}", hint=_HINT[letter])
+    return "".join(order.letters) or "cd", tuple(order.untried)
 
 
 class _Order:
     """Letters so far, and what each letter would try next."""
 
     def __init__(self, vm: VmDocument, disks: Sequence[DiskConfig], nics: Sequence[NicConfig]) -> None:
-        self._vm = vm
+        self._cdroms = {f"disk{disk.id}" for disk in vm.disks if disk.cdrom}
         self.letters: List[str] = []
+        self.untried: List[str] = []
         pairs = sorted(zip(disks, vm.disks), key=lambda pair: disk_index(pair[0].vdev))
         hard = [f"disk{disk.id}" for config, disk in pairs if not config.cdrom]
         cdroms = [f"disk{disk.id}" for config, disk in pairs if config.cdrom]
         emulated = [f"nic{int(nic['NIC_ID'])}" for config, nic in zip(nics, vm.nics) if config.model]
         self._next = {"c": hard[:1], "d": cdroms, "n": emulated}
 
-    def add(self, what: str, number: int) -> None:
-        """Raises BadInput for a device that Xen would not try at this place."""
-        letter = "n"
-        if what == "disk":
-            letter = "d" if self._vm.disk(number).cdrom else "c"
-        upcoming = self._next[letter]
-        fits = upcoming[:1] == [f"{what}{number}"] and (self.letters[-1:] == [letter] or letter not in self.letters)
-        if not fits:
-            raise BadInput(f"OS/BOOT {what}{number} of VM {self._vm.id}: {_WHY[letter]}", hint=_HINT[letter])
-        upcoming.pop(0)
-        if self.letters[-1:] != [letter]:
+    def letter(self, device: str) -> str:
+        """xl's letter for a device's kind."""
+        if device.startswith("nic"):
+            return "n"
+        return "d" if device in self._cdroms else "c"
+
+    def add(self, device: str) -> bool:
+        """Whether Xen tries the device at this place; else it is noted as untried."""
+        letter = self.letter(device)
+        again = self.letters[-1:] == [letter]
+        if self._next[letter][:1] != [device] or letter in self.letters and not again:
+            self.untried.append(device)
+            return False
+        self._next[letter].pop(0)
+        if not again:
             self.letters.append(letter)
+        return True
 
 
 _WHY = {
@@ -151,7 +159,7 @@ _WHY = {
     "n": "Xen boots from emulated interfaces only, in their order",
 }
 _HINT = {
-    "c": "let the first TARGET be that disk's, and name one disk", "d": "name them as hda to hdd have them",
+    "c": "let the first TARGET be that disk's", "d": "name them as hda to hdd have them",
     "n": 'give the NIC a MODEL as e1000, and name NICs in their order',
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 from ...config import Config
 from ...errors import BadInput
@@ -15,7 +15,7 @@ from .attributes import check, left_out
 from .disks import DeviceOf, disk_configs
 from .features import features
 from .kinds import domain_uuid, guest_type, setting
-from .nics import nic_configs
+from .nics import emulation_wanted, nic_configs
 
 _RAW_TYPES = ("vmm_dnc", "dnc", "xen")
 _DAY_S = 86400
@@ -36,7 +36,9 @@ def domain_config(vm: VmDocument, directory: str, config: Config, device_of: Dev
     hvm = kind is GuestType.HVM
     firmware, firmware_file = booting.firmware(vm, config) if hvm else ("", "")
     vga, video_mib = screen.video(vm) if hvm else ("", 0)
-    order = booting.boot_order(vm, disks, nics) if hvm and not boot.kernel and not firmware else ""
+    order, untried = "", boot.untried
+    if hvm and not boot.kernel and not firmware:
+        order, untried = booting.boot_order(vm, disks, nics)
     return DomainConfig(
         name=vm.domain,
         uuid=uuid,
@@ -68,7 +70,7 @@ def domain_config(vm: VmDocument, directory: str, config: Config, device_of: Dev
         video_mib=video_mib,
         usb=screen.usb(vm) if hvm else (),
         raw=_raw(vm),
-        notes=tuple(_notes(vm, kind, firmware)),
+        notes=tuple(_notes(vm, kind, firmware, untried)),
     )
 
 
@@ -132,12 +134,13 @@ def _raw(vm: VmDocument) -> str:
     return "\n".join(text for text in wanted if text.strip())
 
 
-def _notes(vm: VmDocument, kind: GuestType, firmware: str) -> List[str]:
+def _notes(vm: VmDocument, kind: GuestType, firmware: str, untried: Sequence[str]) -> List[str]:
     """What the log should say: attributes without a meaning for this guest."""
     names = [word for scope, values in _vectors(vm, ("OS", "FEATURES", "TOPOLOGY", "DISK", "NIC", "PCI"))
              for word in left_out(scope, values)]
     if kind is not GuestType.HVM:
         names += [name for name in ("VIDEO", "INPUT") if vm.vectors.get(name)]
+        names += ["NIC/MODEL"] if emulation_wanted(vm) else []
     if kind is GuestType.PV and _yes(vm.features.get("ACPI", "")):
         names.append("FEATURES/ACPI")
     notes = [f"left out, it has no meaning for a {kind.value} guest of Xen: {name}" for name in dict.fromkeys(names)]
@@ -145,4 +148,5 @@ def _notes(vm: VmDocument, kind: GuestType, firmware: str) -> List[str]:
         notes.append("GRAPHICS is left out: a PVH guest has no screen, see `xl console`")
     if firmware and vm.os.get("BOOT", "").strip():
         notes.append("OS/BOOT is left out: UEFI firmware looks for a boot loader itself")
+    notes += [f"OS/BOOT {device} is not tried: Xen has no such fallback" for device in untried]
     return notes

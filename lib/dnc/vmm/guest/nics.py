@@ -25,18 +25,14 @@ def nic_configs(vm: VmDocument, kind: GuestType, config: Config) -> Tuple[NicCon
 
 
 def nic_config(vm: VmDocument, nic: Dict[str, str], model: str = "") -> NicConfig:
-    """One NIC on a bridge; `model` if it is emulated, which a running guest cannot get. Raises BadInput."""
+    """One NIC on a bridge; `model` if it is emulated beside. A running guest gets it paravirtual only, whatever MODEL
+    says. Raises BadInput."""
     number = parse_id(nic.get("NIC_ID", "").strip(), f"NIC_ID of VM {vm.id}")
     where = f"NIC {number} of VM {vm.id}"
     check("NIC", nic, where)
     bridge = nic.get("BRIDGE", "").strip()
     if not bridge:
         raise BadInput(f"{where} has no BRIDGE", hint="dnc connects guests to bridges only")
-    if not model and _wanted(nic) not in _PARAVIRTUAL:
-        raise BadInput(
-            f"MODEL {shown(_wanted(nic))} in {where}: only an hvm guest that starts gets an emulated interface",
-            hint='use MODEL="virtio" for a paravirtual one',
-        )
     switch = nic.get("BRIDGE_TYPE", "").strip() or nic.get("VN_MAD", "").strip()
     rate, count = _rate(nic, where)
     return NicConfig(
@@ -53,6 +49,11 @@ def nic_config(vm: VmDocument, nic: Dict[str, str], model: str = "") -> NicConfi
 
 def _wanted(nic: Dict[str, str]) -> str:
     return nic.get("MODEL", "").strip().lower()
+
+
+def emulation_wanted(vm: VmDocument) -> bool:
+    """Whether a NIC's MODEL names what only an HVM guest can get."""
+    return any(_wanted(nic) not in _PARAVIRTUAL for nic in vm.nics)
 
 
 def _number(nic: Dict[str, str], name: str) -> int:
