@@ -17,7 +17,8 @@ GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden" / "xl"
 DESKTOP = {
     "XEN_TYPE": "hvm", "OS": {"BOOT": "disk0,nic0"}, "MEMORY": "192", "XEN_RTC_OFFSET": "3600",
     "NIC": {"NETWORK": "guests", "MODEL": "e1000"}, "VIDEO": {"TYPE": "vga", "VRAM": "16384"},
-    "INPUT": {"TYPE": "tablet", "BUS": "usb"}, "FEATURES": {"ACPI": "yes", "PAE": "yes", "APIC": "yes", "HYPERV": "yes"},
+    "INPUT": {"TYPE": "tablet", "BUS": "usb"},
+    "FEATURES": {"ACPI": "yes", "PAE": "yes", "APIC": "yes", "HYPERV": "yes"},
     "GRAPHICS": {"TYPE": "VNC", "LISTEN": "127.0.0.1", "PASSWD": "secret", "KEYMAP": "de"},
 }
 KINDS = {
@@ -68,10 +69,12 @@ def described(stage, vm):
 def test_what_a_template_says_is_what_the_guest_gets(stage, kind_image):
     vm = stage.instantiate(
         kind_image, "node1", XEN_TYPE="pvh", XEN_CPU_CAP="yes", MEMORY_MAX="256",
-        DISK=[{"IMAGE": kind_image.name, "TARGET": "xvda", "DISCARD": "ignore"}, {"TYPE": "fs", "SIZE": "16", "TARGET": "sda"},
+        DISK=[{"IMAGE": kind_image.name, "TARGET": "xvda", "DISCARD": "ignore"},
+              {"TYPE": "fs", "SIZE": "16", "TARGET": "sda"},
               {"TYPE": "swap", "SIZE": "16", "TARGET": "vdb", "READONLY": "YES"}],
         NIC={"NETWORK": "guests", "OUTBOUND_AVG_BW": "500", "OUTBOUND_PEAK_KB": "100", "MTU": "1400"},
-        CPU_MODEL={"MODEL": "host-passthrough", "FEATURES": "cx16,lahf_lm"}, FEATURES={"ACPI": "yes", "LOCALTIME": "no"},
+        CPU_MODEL={"MODEL": "host-passthrough", "FEATURES": "cx16,lahf_lm"},
+        FEATURES={"ACPI": "yes", "LOCALTIME": "no"},
         TOPOLOGY={"PIN_POLICY": "CORE"}, NUMA_NODE={"CPUS": "0", "TOTAL_CPUS": "1", "MEMORY": "163840"},
     )
     try:

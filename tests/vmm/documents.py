@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import Sequence
 
+from dnc import config as configuration
 from dnc.opennebula.vm import VmDocument, parse_vm
+from dnc.tools.xl_config import render
+from dnc.vmm.guest import domain_config
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SAMPLES = DATA / "samples"
@@ -77,6 +80,20 @@ def vm_text(*parts: str, user: str = "", memory: str = "128", mad: str = "vmm_dn
 def vm(*parts: str, user: str = "", memory: str = "128", mad: str = "vmm_dnc") -> VmDocument:
     """The parsed document."""
     return parse_vm(vm_text(*parts, user=user, memory=memory, mad=mad))
+
+
+PV, HVM = leaf("XEN_TYPE", "pv"), leaf("XEN_TYPE", "hvm")
+
+
+def device_of(name: str) -> str:
+    """Where a resource's device would be."""
+    return f"/dev/drbd/by-res/{name}/0"
+
+
+def rendered(document: VmDocument, text: str = "") -> str:
+    """The xl configuration, with the dncrc of that text."""
+    directory = f"/var/lib/one/datastores/100/{document.id}"
+    return render(domain_config(document, directory, configuration.parse(text), device_of))
 
 
 def message(document: str, deploy_id: str = "one-901") -> str:

@@ -32,7 +32,8 @@ def render(config: DomainConfig) -> str:
             _check_one_controller(config.disks)
     lines += [f"{key} = {int(value)}" for key, value in config.flags]
     if config.rtc_offset:
-        lines.append(f"rtc_timeoffset = {config.rtc_offset}")
+        # Quoted: numbers of xl's syntax have no sign.
+        lines.append(f"rtc_timeoffset = {quote(str(config.rtc_offset))}")
     lines += list_lines("disk", [disk_specification(disk, config.guest_type) for disk in config.disks])
     lines += list_lines("vif", [nic_specification(nic) for nic in config.nics])
     lines += list_lines("pci", [pci_specification(pci) for pci in config.pci])

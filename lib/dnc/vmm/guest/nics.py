@@ -83,7 +83,7 @@ def _model(vm: VmDocument, nic: Dict[str, str], kind: GuestType, config: Config)
         return ""
     where = f"NIC {nic.get('NIC_ID', '').strip()} of VM {vm.id}"
     if wanted not in _MODELS:
-        raise BadInput(f"MODEL {shown(wanted)} in {where}: Xen emulates {', '.join(_MODELS)}")
+        raise BadInput(f"MODEL {shown(wanted)} in {where} is none that Xen emulates", hint="use " + ", ".join(_MODELS))
     if config.emulated_nics == "never":
         raise BadInput(f"MODEL {wanted} in {where}: EMULATED_NICS of dncrc forbids it", hint='use MODEL="virtio"')
     if config.emulated_nics == "unfiltered" and not _unfiltered(vm, nic):
