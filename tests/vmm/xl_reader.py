@@ -100,9 +100,13 @@ ENTRIES = {
         r"vnc=1,vnclisten=[^,=]+(,vncdisplay=\d+)?,vncunused=0(,vncpasswd=[^,]{1,8})?(,keymap=[a-z-]+)?", re.ASCII
     ),
 }
-SINGLE = set(
-    ["name", "uuid", "type", "memory", "maxmem", "vcpus", "maxvcpus", "cpu_weight", "on_poweroff", "on_reboot", "on_crash", "cap", "cpuid", "kernel", "ramdisk", "cmdline", "bootloader", "boot", "bios", "bios_path_override", "hdtype", "serial", "vga", "videoram", "usb", "localtime", "pae", "acpi", "apic", "viridian", "rtc_timeoffset", "vnc", "vnclisten", "vncdisplay", "vncunused", "vncpasswd", "keymap", "spice", "spicehost", "spiceport", "spicedisable_ticketing", "spicepasswd"]
+_SINGLE = (
+    "name uuid type memory maxmem vcpus maxvcpus cpu_weight on_poweroff on_reboot on_crash cap cpuid kernel ramdisk "
+    "cmdline bootloader boot bios bios_path_override hdtype serial vga videoram usb localtime pae acpi apic viridian "
+    "rtc_timeoffset vnc vnclisten vncdisplay vncunused vncpasswd keymap spice spicehost spiceport "
+    "spicedisable_ticketing spicepasswd"
 )
+SINGLE = frozenset(_SINGLE.split())
 
 
 def check(text: str) -> dict[str, Value]:
