@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from dnc.errors import BadInput
-from dnc.vmm.guest.attributes import REFUSED
+from dnc.vmm.guest.attributes import LEFT_OUT, REFUSED
 from vmm.documents import HVM, PV, disk, leaf, nic, rendered, vector, vm
 
 NAMED = [
@@ -136,3 +137,11 @@ def test_no_memory_and_no_loader_are_refused():
         rendered(vm(memory="0"))
     with pytest.raises(BadInput, match="boot loader"):
         rendered(vm(disk(0)), 'PVH_LOADER=""')
+
+
+def test_the_page_on_templates_names_every_attribute_of_the_table():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "templates.md").read_text()
+    throttle = re.compile(r"(TOTAL|READ|WRITE)_(BYTES|IOPS)_SEC(_MAX(_LENGTH)?)?\Z")
+    names = {refusal.attribute for refusals in REFUSED.values() for refusal in refusals}
+    names |= {name for left in LEFT_OUT.values() for name in left}
+    assert [name for name in sorted(names) if not throttle.match(name) and not re.search(rf"\b{name}\b", page)] == []
