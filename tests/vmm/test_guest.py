@@ -108,7 +108,7 @@ CASES = {
     ), ""),
     "disks-of-every-prefix": lambda: (vm(
         disk(0, "xvda"), disk(1, "sda"), disk(2, "vda"), disk(3, "hda"), disk(4, "vdb", DISCARD="ignore"),
-        disk(5, "vdaa", DISCARD="unmap", CACHE="none", IO="native"), vector("CONTEXT", DISK_ID="6", TARGET="hda"),
+        disk(5, "vdzz", DISCARD="unmap", CACHE="none", IO="native"), vector("CONTEXT", DISK_ID="6", TARGET="hda"),
     ), ""),
     "files-of-another-driver": lambda: (vm(
         disk(0), disk(1, "xvdb", TYPE="FILE", SOURCE="/x/1", DRIVER="qcow2", CLONE="YES"),

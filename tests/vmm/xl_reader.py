@@ -85,7 +85,7 @@ def read(text: str) -> dict[str, Value]:
 # What the entries of each list may look like: no value may bring words of its own.
 ENTRIES = {
     "disk": re.compile(
-        r"format=(raw|qcow2),vdev=(xvd[a-z]{1,3}|hd[a-d]),access=(ro|rw)(,devtype=cdrom|,script=block|,backendtype=qdisk)?"
+        r"format=(raw|qcow2),vdev=(xvd[a-z]{1,2}|hd[a-d]),access=(ro|rw)(,devtype=cdrom|,script=block|,backendtype=qdisk)?"
         r"(,discard|,no-discard)?(,target=/[^\x00-\x1f]*)?"
     ),
     "vif": re.compile(

@@ -143,6 +143,10 @@ class VmDocument(NamedTuple):
                 return disk
         raise BadInput(f"VM {self.id} has no disk {number}")
 
+    def vector(self, name: str) -> Dict[str, str]:
+        """The first vector attribute of that name; empty if there is none."""
+        return next(iter(self.vectors.get(name, ())), {})
+
     def replicas(self, disk: Disk) -> Tuple[Optional[int], bool]:
         """(replicas that the disk is to have, whether the VM itself says so); None: nobody says.
 

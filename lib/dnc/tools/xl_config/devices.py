@@ -9,7 +9,7 @@ from ...errors import BadInput
 from ...grammar import parse_path, shown
 from .records import DiskConfig, GuestType, NicConfig, PciConfig
 
-_VDEV = re.compile(r"(?:xvd|hd)[a-z]{1,3}\Z")
+_VDEV = re.compile(r"(?:xvd|hd)[a-z]{1,2}\Z")
 _FORMATS = ("raw", "qcow2")
 
 

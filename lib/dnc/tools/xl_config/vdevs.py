@@ -2,8 +2,8 @@
 
 xvdX, sdX and vdX are xvdX. PVH and PV guests have no emulated hdX either: hda is xvdm, hdb xvdn and so on, since
 OpenNebula numbers each prefix from `a` and gives hda to the context CD-ROM beside an sda. An HVM guest's CD-ROMs are
-its drives hda to hdd. Where two disks would be the same one, the lower DISK_ID has it and the other goes to a range
-of its prefix's own, so that disks that come later move none that is there.
+its drives a to d, by whatever prefix. Where two disks would be the same one, the lower DISK_ID has it and the other
+goes to a range of its prefix's own, so that disks that come later move none that is there.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ _VDEV = re.compile(r"(?:xvd|hd)([a-z]+)\Z")
 _LETTERS = 26
 # hda of a guest without emulated drives.
 _DRIVE_BAND = 12
-# The range of each prefix where the plain name is taken: xvdaaa, xvdbaa, xvdcaa and xvddaa onward.
-_RANGES = ("sd", "vd", "xvd", "hd")
-_RANGE_SIZE = _LETTERS * _LETTERS
-_BEYOND_TWO_LETTERS = _LETTERS + _LETTERS * _LETTERS
+# The range of each prefix where the plain name is taken: xvdaX, xvdbX, xvdcX and xvddX.
+_RANGES = {"sd": "a", "vd": "b", "xvd": "c", "hd": "d"}
 # A device model emulates four drives, and six disks on its AHCI controller (libxl, xen-vbd-interface(7)).
 _DRIVES = 4
 EMULATED_DISKS = 6
@@ -69,16 +67,16 @@ def _split(target: str) -> re.Match[str]:
     return match
 
 
-def vdev_for(target: str, guest_type: GuestType, cdrom: bool = False) -> str:
+def vdev_for(target: str, guest_type: GuestType) -> str:
     """The virtual disk for a TARGET when no other disk is in its way. Raises BadInput."""
     prefix, letters = _split(target).groups()
     index = _index(letters)
-    if guest_type is GuestType.HVM and (cdrom or prefix == "hd"):
-        if index < _DRIVES:
-            return f"hd{letters}"
-        raise BadInput(f"TARGET {shown(target)}: an HVM guest has drives a to d only")
     if prefix != "hd":
         return f"xvd{letters}"
+    if guest_type is GuestType.HVM:
+        if index < _DRIVES:
+            return target
+        raise BadInput(f"TARGET {shown(target)}: an HVM guest has hda to hdd only")
     if index + _DRIVE_BAND < _LETTERS:
         return f"xvd{_name(index + _DRIVE_BAND)}"
     raise BadInput(f"TARGET {shown(target)}: a {guest_type.value} guest has hda to hdn only")
@@ -89,23 +87,23 @@ def assign_vdevs(targets: Sequence[Target], guest_type: GuestType) -> Dict[int, 
     taken: Set[str] = set()
     found: Dict[int, str] = {}
     for target in sorted(targets):
-        vdev = _free(target, guest_type, taken)
-        taken.add(_slot(vdev, target.cdrom, guest_type))
-        found[target.number] = vdev
+        found[target.number] = _free(target, guest_type, taken)
+        taken |= _claims(found[target.number], target.cdrom, guest_type)
     return found
 
 
-def _slot(vdev: str, cdrom: bool, guest_type: GuestType) -> str:
-    """What two disks cannot share: hda and xvda are the same disk of an HVM guest, its CD-ROM drives are apart."""
+def _claims(vdev: str, cdrom: bool, guest_type: GuestType) -> Set[str]:
+    """What no other disk can have: the name, and for an HVM guest the place at its controller, which hda and xvda
+    have in common; CD-ROM drives have a controller of their own."""
     if guest_type is not GuestType.HVM:
-        return vdev
-    return f"{'drive' if cdrom else 'disk'} {disk_index(vdev)}"
+        return {vdev}
+    return {vdev, f"{'drive' if cdrom else 'disk'} {disk_index(vdev)}"}
 
 
 def _free(target: Target, guest_type: GuestType, taken: Set[str]) -> str:
     hvm_drive = guest_type is GuestType.HVM and target.cdrom
     for vdev in _drives(target) if hvm_drive else _names(target, guest_type):
-        if _slot(vdev, target.cdrom, guest_type) not in taken:
+        if not _claims(vdev, target.cdrom, guest_type) & taken:
             return vdev
     if hvm_drive:
         raise BadInput(f"TARGET {shown(target.name)}: an HVM guest has {_DRIVES} CD-ROM drives and no more")
@@ -114,15 +112,15 @@ def _free(target: Target, guest_type: GuestType, taken: Set[str]) -> str:
 
 def _drives(target: Target) -> List[str]:
     """The drive of that letter, else the first free one."""
-    wanted = f"hd{_split(target.name).group(2)}"
     names = [f"hd{_name(index)}" for index in range(_DRIVES)]
-    return [wanted, *names] if wanted in names else names
+    wanted = _index(_split(target.name).group(2)) < _DRIVES
+    return [vdev_for(target.name, GuestType.HVM), *names] if wanted else names
 
 
 def _names(target: Target, guest_type: GuestType) -> List[str]:
     prefix, letters = _split(target.name).groups()
-    start = _BEYOND_TWO_LETTERS + _RANGES.index(prefix) * _RANGE_SIZE
-    return [vdev_for(target.name, guest_type), f"xvd{_name(start + _index(letters))}"]
+    plain = vdev_for(target.name, guest_type)
+    return [plain, f"xvd{_RANGES[prefix]}{letters}"] if len(letters) == 1 else [plain]
 
 
 def check_vdevs(disks: Sequence[DiskConfig], guest_type: Optional[GuestType] = None) -> None:

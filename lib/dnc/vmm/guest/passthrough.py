@@ -49,8 +49,7 @@ def _address(vm: VmDocument, element: Dict[str, str]) -> str:
 
 def vtpm(vm: VmDocument, config: Config, uuid: str) -> Optional[Tuple[str, str]]:
     """(domain of the vTPM manager, UUID of this guest's vTPM), if the template asks for one. Raises BadInput."""
-    wanted = vm.vectors.get("TPM", ())
-    if not wanted or not wanted[0].get("MODEL", "").strip():
+    if not vm.vector("TPM").get("MODEL", "").strip():
         return None
     if not config.vtpm_backend:
         raise BadInput(

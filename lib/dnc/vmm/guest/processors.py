@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Tuple
+from typing import Dict, Tuple
 
 from ...config import Config
 from ...errors import BadInput
@@ -54,7 +54,7 @@ def check_size(vm: VmDocument, kind: GuestType) -> None:
 def pinning(vm: VmDocument) -> Tuple[str, ...]:
     """The host processors of each vCPU: with PIN_POLICY CORE or THREAD one each, with SHARED or NODE_AFFINITY those
     of its node. oned chose them and wrote them into NUMA_NODE. Raises BadInput."""
-    topology = _first(vm, "TOPOLOGY")
+    topology = vm.vector("TOPOLOGY")
     policy = topology.get("PIN_POLICY", "").strip().upper()
     if policy not in _POLICIES:
         raise BadInput(f"TOPOLOGY/PIN_POLICY {shown(policy)} of VM {vm.id} is not CORE, THREAD, SHARED or NONE")
@@ -67,25 +67,15 @@ def pinning(vm: VmDocument) -> Tuple[str, ...]:
     affinity = topology.get("NODE_AFFINITY", "").strip() not in ("", "-1")
     if policy in ("", "NONE") and not affinity:
         return ()
-    cpus: List[str] = []
-    for node in nodes:
-        given = [str(parse_id(word.strip(), "CPUS")) for word in node.get("CPUS", "").split(",") if word.strip()]
-        total = _count(node, "TOTAL_CPUS")
-        if policy in _PINNED and len(given) >= total:
-            cpus += given[:total]
-        elif given and policy not in _PINNED:
-            cpus += [",".join(given)] * total
-    if not cpus:
+    node = nodes[0] if nodes else {}
+    given = [str(parse_id(word.strip(), "CPUS")) for word in node.get("CPUS", "").split(",") if word.strip()]
+    total = _count(node, "TOTAL_CPUS")
+    if not given or policy in _PINNED and len(given) < total:
         raise BadInput(
             f"TOPOLOGY of VM {vm.id} pins its vCPUs, but OpenNebula chose no CPUS",
             hint="set the host's PIN_POLICY, or take it out of the template",
         )
-    return tuple(cpus)
-
-
-def _first(vm: VmDocument, name: str) -> Dict[str, str]:
-    vectors = vm.vectors.get(name, ())
-    return vectors[0] if vectors else {}
+    return tuple(given[:total]) if policy in _PINNED else (",".join(given),) * total
 
 
 def _count(values: Dict[str, str], name: str) -> int:

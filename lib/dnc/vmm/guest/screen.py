@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from ...config import Config
 from ...errors import BadInput
@@ -34,7 +34,7 @@ def display(vm: VmDocument, config: Config) -> Optional[Display]:
 
 def video(vm: VmDocument) -> Tuple[str, int]:
     """(emulated adapter, its memory in MiB) of an HVM guest; empty and 0 for xl's own choice. Raises BadInput."""
-    values = _first(vm, "VIDEO")
+    values = vm.vector("VIDEO")
     wanted = values.get("TYPE", "").strip().lower()
     if not wanted:
         return "", 0
@@ -61,8 +61,3 @@ def usb(vm: VmDocument) -> Tuple[str, ...]:
                 f"INPUT {shown(device)} on bus {shown(bus)} of VM {vm.id}: Xen emulates {', '.join(_USB)} on usb"
             )
     return tuple(found)
-
-
-def _first(vm: VmDocument, name: str) -> Dict[str, str]:
-    vectors = vm.vectors.get(name, ())
-    return vectors[0] if vectors else {}
