@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def test_what_a_template_says_is_what_the_guest_gets(stage, kind_image):
         config = described(stage, vm)
         disks = {disk["vdev"]: disk for disk in config["disks"]}
         # disk 1 wants to be xvda too: it stands apart. The context is hda, which a PVH guest has not.
-        assert list(disks) == ["xvda", "xvdaa", "xvdb", "xvdm"]
+        assert set(disks) == {"xvda", "xvdaa", "xvdb", "xvdm"}
         assert disks["xvda"]["discard_enable"] == "False" and disks["xvdaa"]["readwrite"] == 1
         assert "readwrite" not in disks["xvdb"] or disks["xvdb"]["readwrite"] == 0
         states = stage.lab.root("node1", ["xl", "block-list", f"one-{vm.id}"]).stdout.splitlines()[1:]
@@ -96,7 +95,7 @@ def test_what_a_template_says_is_what_the_guest_gets(stage, kind_image):
         assert config["b_info"]["max_memkb"] == 256 * 1024
         shares = stage.lab.root("node1", ["xl", "sched-credit2", "-d", f"one-{vm.id}"]).stdout.split()
         assert shares[-2:] == ["128", "50"]
-        assert re.search(rf"one-{vm.id} .* 0 / ", stage.lab.root("node1", ["xl", "vcpu-list"]).stdout)
+        assert config["b_info"]["vcpu_hard_affinity"] == [[0]]
     finally:
         stage.cloud.terminate(vm, hard=True).checked()
 
