@@ -25,6 +25,8 @@ KINDS = {
     "pvh-own-loader": {"XEN_TYPE": "pvh", "OS": {}},
     "pv-kernel": {"XEN_TYPE": "pv"},
     "pv-pygrub": {"XEN_TYPE": "pv", "OS": {"BOOTLOADER": "pygrub"}},
+    "pv-pvgrub": {"XEN_TYPE": "pv", "OS": {"BOOTLOADER": "pvgrub"}},
+    "hvm-kernel": {"XEN_TYPE": "hvm", "MEMORY": "192"},
     "hvm-own-loader": DESKTOP,
 }
 
