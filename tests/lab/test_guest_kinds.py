@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from vmm.hostile import hostile_configurations
+from vmm.xl_reader import read
+
 pytestmark = pytest.mark.lablong
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden" / "xl"
@@ -127,6 +130,15 @@ def test_xl_itself_reads_every_golden_configuration(stage):
     texts = stage.lab.root("node1", ["sh", "-c", "cd /root/golden; tail -n 3 *.err"]).stdout
     assert failed == [], texts
     assert len(answers) == len(list(GOLDEN.glob("*.cfg")))
+
+
+def test_the_parser_of_xl_understands_what_was_meant(stage):
+    """libxlutil on the host against the strict reader here: golden configurations, and hostile documents'."""
+    golden = [(text, read(text, again=True)) for text in (path.read_text() for path in sorted(GOLDEN.glob("*.cfg")))]
+    asked = [*golden, *hostile_configurations(1000, seed=20)]
+    script = (Path(__file__).parent / "libxlutil.py").read_text()
+    answer = stage.lab.root("node1", ["python3", "-c", script], input=json.dumps(asked), timeout=300).stdout
+    assert answer.split() == [str(sum(len(values) for _text, values in asked))], answer
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,14 @@ class NotXl(Exception):
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
-        self._text, self._at = text, 0
+    def __init__(self, text: str, again: bool) -> None:
+        self._text, self._again, self._at = text, again, 0
 
     def whole(self) -> dict[str, Value]:
         found: dict[str, Value] = {}
         while self._skip(_BETWEEN) < len(self._text):
             key = self._take(_KEY, "a key").group()
-            if key in found:
+            if key in found and not self._again:
                 raise NotXl(f"{key} is set twice")
             self._skip(_BLANK)
             self._mark("=")
@@ -77,9 +77,12 @@ class _Reader:
         self._at += 1
 
 
-def read(text: str) -> dict[str, Value]:
-    """Every setting of a configuration. Raises NotXl."""
-    return _Reader(text).whole()
+def read(text: str, *, again: bool = False) -> dict[str, Value]:
+    """Every setting of a configuration; with `again` a key may come again, as RAW may have it, and the last counts.
+
+    Raises NotXl.
+    """
+    return _Reader(text, again).whole()
 
 
 # What the entries of each list may look like: no value may bring words of its own.
