@@ -120,9 +120,11 @@ def _optional_path(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    import ipaddress  # 10 ms that only an address of one's own has to pay
+    if text in ("127.0.0.1", "0.0.0.0"):
+        return text
+    import ipaddress  # 10 ms that only another address has to pay
 
-    return text if text in ("127.0.0.1", "0.0.0.0") else str(ipaddress.ip_address(text))
+    return str(ipaddress.ip_address(text))
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:

@@ -12,6 +12,7 @@ from ...errors import BadInput
 from ...grammar import shown
 
 _NO = ("NO", "FALSE", "0", "OFF")
+_TAKE_OUT = "take it out of the template"
 
 
 class Refusal(NamedTuple):
@@ -20,10 +21,10 @@ class Refusal(NamedTuple):
     attribute: str
     why: str
     allowed: Tuple[str, ...] = ()
-    hint: str = "take it out of the template"
+    hint: str = _TAKE_OUT
 
 
-def _each(names: str, why: str, allowed: Tuple[str, ...] = (), hint: str = Refusal("", "").hint) -> List[Refusal]:
+def _each(names: str, why: str, allowed: Tuple[str, ...] = (), hint: str = _TAKE_OUT) -> List[Refusal]:
     return [Refusal(name, why, allowed, hint) for name in names.split()]
 
 

@@ -58,9 +58,6 @@ def _file(vm: VmDocument, name: str, directory: str) -> str:
 def _loader(vm: VmDocument, kind: GuestType, config: Config) -> str:
     default = config.pvh_loader if kind is GuestType.PVH else config.pv_loader
     wanted = vm.os.get("BOOTLOADER", "").strip()
-    if wanted.rsplit("/", 1)[-1] == PYGRUB and kind is GuestType.PVH:
-        # It gives xl a PV kernel: many have a PVH entry, so it is left to try.
-        return PYGRUB
     if wanted in ("pvgrub", "pvhgrub"):
         pvgrub = PVGRUB if kind is GuestType.PV else config.pvh_loader
         wanted = default if default.startswith("/") else pvgrub
