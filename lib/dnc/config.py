@@ -38,6 +38,7 @@ class Config(NamedTuple):
     on_crash: str
     safe_dirs: Tuple[str, ...]
     restricted_dirs: Tuple[str, ...]
+    hypervisor: str
 
     def port(self, minor: int) -> int:
         """The TCP port that goes with a minor, the same on every member (design D4)."""
@@ -106,6 +107,12 @@ def _loader(text: str) -> str:
     return text if text in ("", "pygrub") else parse_path(text)
 
 
+def _word(text: str) -> str:
+    if text and not _DOMAIN_NAME.match(text):
+        raise ValueError("takes one word of letters, digits, _, . and -")
+    return text
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
@@ -151,6 +158,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "ON_CRASH": ("destroy", _choice("destroy", "restart", "preserve")),
     "SAFE_DIRS": ("/var/tmp", _paths),
     "RESTRICTED_DIRS": ("/", _paths),
+    "HYPERVISOR": ("", _word),
 }
 
 
