@@ -50,7 +50,8 @@ def host_traffic(sys: str) -> Counters:
         path = f"{sys}/class/net/{name}"
         bus = os.path.basename(os.path.realpath(f"{path}/device/subsystem"))
         if os.path.exists(f"{path}/device") and bus != "xen-backend":
-            total = _add(total, Counters(_number(f"{path}/statistics/rx_bytes"), _number(f"{path}/statistics/tx_bytes")))
+            received, sent = (_number(f"{path}/statistics/{way}_bytes") for way in ("rx", "tx"))
+            total = _add(total, Counters(received, sent))
     return total
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Mapping, NamedTuple, Optional, Tuple
 
 from ..tools.drbd import ResourceSpec, ResourceStatus, Role
 from .machine import Host
@@ -18,9 +18,8 @@ class Health(NamedTuple):
     dual_primary: Tuple[str, ...]
 
 
-def health(host: Host) -> Health:
+def health(host: Host, specs: Mapping[str, ResourceSpec]) -> Health:
     """One look at all of them. Raises ToolFailed, when DRBD does not answer."""
-    specs = host.resource_files.all()
     statuses = host.resources.statuses(specs)
     replicated = {name: spec for name, spec in sorted(specs.items()) if spec.replicated}
     return Health(

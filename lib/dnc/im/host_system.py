@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Callable, Dict, List, Optional, Set, TypeVar
+from functools import partial
+from typing import Callable, Dict, Iterable, List, Optional, TypeVar
 
 from ..config import load
 from ..errors import DncError
@@ -19,6 +20,7 @@ from ..host.machine import Host
 from ..opennebula.driver import Call
 from ..opennebula.monitoring import hypervisor_name, parse_configuration
 from ..opennebula.template import Value, attributes
+from ..tools.drbd import ResourceSpec
 from ..version import VERSION
 
 ARGUMENTS = ("words...",)
@@ -33,14 +35,15 @@ def run(call: Call) -> str:
     """The host's attributes. Fails only when Xen does not answer; what else is wrong is said in DNC_ERROR."""
     host = Host(call.runner, call.config, call.log)
     troubles: List[str] = []
+    specs = host.resource_files.all()
     _attempt(lambda: load(os.path.join(call.remotes, "dncrc")), troubles)
     location = parse_configuration(call.stdin, call.config.datastore_location, call.log).datastore_location
     text = attributes({
         **_machine(call, host), **_version(call.remotes), **_datastores(location),
-        "DNC_VERSION": VERSION, **_resources(_attempt(lambda: health(host), troubles)),
+        "DNC_VERSION": VERSION, **_resources(_attempt(lambda: health(host, specs), troubles)),
     })
-    for pool in _pools(host):
-        figure = _attempt(lambda pool=pool: _figure(host, pool), troubles)  # type: ignore[misc]
+    for pool, volumes in _pools(host, specs.values()).items():
+        figure = _attempt(partial(_figure, host, pool, volumes), troubles)
         text += f"{figure.render()}\n" if figure else ""
     return text + attributes({"DNC_ERROR": " | ".join(troubles)})
 
@@ -107,15 +110,16 @@ def _resources(found: Optional[Health]) -> Dict[str, Value]:
     return values
 
 
-def _pools(host: Host) -> List[PoolSpec]:
-    """The pool of dncrc, and each that a resource of this host lies in."""
-    found: Set[str] = {str(host.config.pool)} | {spec.pool for spec in host.resource_files.all().values()}
-    return [parse_pool(text) for text in sorted(found)]
+def _pools(host: Host, specs: Iterable[ResourceSpec]) -> Dict[PoolSpec, int]:
+    """The pool of dncrc and each that a resource of this host lies in, with the number of resources."""
+    found = {str(host.config.pool): 0}
+    for spec in specs:
+        found[spec.pool] = found.get(spec.pool, 0) + 1
+    return {parse_pool(text): count for text, count in sorted(found.items())}
 
 
-def _figure(host: Host, pool: PoolSpec) -> Figure:
+def _figure(host: Host, pool: PoolSpec, volumes: int) -> Figure:
     """Fill of a pool now. Also noted for the actions of this host, which then need not ask."""
     space = host.pool(pool).space()
     host.journal.note_fill(str(pool), space.fill)
-    volumes = sum(spec.pool == str(pool) for spec in host.resource_files.all().values())
     return Figure(pool, Space(space.total, space.used, space.free, space.fill, volumes), int(time.time()))
