@@ -35,6 +35,9 @@ NO_DRIVER = (147 << 8) | 200  # DRBD's major: opening it where no DRBD is loaded
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+# Below a host's own part: what it sees as /sys/bus/xen-backend/devices.
+BACKENDS = "sysbus/xen-backend/devices"
+
 LAUNCHER = """#!/usr/bin/python3 -IS
 import sys
 sys.path[:0] = ["/run/sim/code"]
@@ -102,12 +105,12 @@ def build(live: str, code: str, sockets: str, host: dict) -> None:
     root = f"{home}/root"
     unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET)
     make_private()
-    for directory in ("root", "upper", "work", "dev", "proc", "volumes", "sysblock", "files", "sysbus/xen-backend/devices"):
+    for directory in ("root", "upper", "work", "dev", "proc", "volumes", "sysblock", "files", BACKENDS):
         os.makedirs(f"{home}/{directory}", exist_ok=True)
     os.chown(f"{home}/dev", host["uid"], host["gid"])
     with open(f"{home}/synced", "w"):
         os.chmod(f"{home}/synced", 0o666)
-    for directory in (home, f"{home}/volumes", f"{home}/sysblock", f"{home}/sysbus/xen-backend/devices"):
+    for directory in (home, f"{home}/volumes", f"{home}/sysblock", f"{home}/{BACKENDS}"):
         os.chown(directory, host["uid"], host["gid"])
     _write_upper(f"{home}/upper", host)
     other_mounts = _other_filesystems(os.path.dirname(live))

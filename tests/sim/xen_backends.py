@@ -1,4 +1,4 @@
-"""What dom0's kernel shows of domains' devices below /sys/bus/xen-backend: directories with counters, made anew by xl."""
+"""What dom0's kernel shows of domains' devices below /sys/bus/xen-backend: directories with counters."""
 
 from __future__ import annotations
 

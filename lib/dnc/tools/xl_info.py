@@ -77,8 +77,8 @@ def parse_info(text: str) -> HypervisorInfo:
 
 # Names come first and may hold anything but a line break; what follows has one shape, so it is read from the right.
 _LINE = re.compile(
-    r"(?P<name>.*?)\s+(?P<id>\d+)\s+(?P<memory>\d+)\s+(?P<vcpus>\d+)\s+(?P<state>[rbpscd-]{6})\s+(?P<time>\d+\.\d)"
-    r"\s+[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\s+(?P<reason>-|\d+)(?:\s+.*)?\Z"
+    r"(?P<name>.*)\s+(?P<id>\d+)\s+(?P<memory>\d+)\s+(?P<vcpus>\d+)\s+(?P<state>[rbpscd-]{6})\s+(?P<time>\d+\.\d)"
+    r"\s+[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\s+(?P<reason>-|\d+)(?:\s+\S+)?\s*\Z"
 )
 
 
@@ -90,7 +90,7 @@ def parse_list_verbose(text: str) -> Tuple[Tuple[ListedDomain, ...], Tuple[str, 
         match = _LINE.match(line)
         if match:
             domains.append(ListedDomain(
-                match["name"], int(match["id"]), int(match["memory"]), int(match["vcpus"]), parse_state(match["state"]),
+                match["name"].rstrip(), int(match["id"]), int(match["memory"]), int(match["vcpus"]), parse_state(match["state"]),
                 float(match["time"]), -1 if match["reason"] == "-" else int(match["reason"]),
             ))
         elif line.strip() and not line.startswith("Name "):
