@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Match, NamedTuple, Tuple
 
 from ..errors import DncError
 from .xl import DomainState, parse_state
@@ -89,10 +89,15 @@ def parse_list_verbose(text: str) -> Tuple[Tuple[ListedDomain, ...], Tuple[str, 
     for line in text.splitlines():
         match = _LINE.match(line)
         if match:
-            domains.append(ListedDomain(
-                match["name"].rstrip(), int(match["id"]), int(match["memory"]), int(match["vcpus"]), parse_state(match["state"]),
-                float(match["time"]), -1 if match["reason"] == "-" else int(match["reason"]),
-            ))
+            domains.append(_listed(match))
         elif line.strip() and not line.startswith("Name "):
             odd.append(line)
     return tuple(domains), tuple(odd)
+
+
+def _listed(match: Match[str]) -> ListedDomain:
+    return ListedDomain(
+        name=match["name"].rstrip(), id=int(match["id"]), memory_mib=int(match["memory"]), vcpus=int(match["vcpus"]),
+        state=parse_state(match["state"]), cpu_seconds=float(match["time"]),
+        reason=-1 if match["reason"] == "-" else int(match["reason"]),
+    )
