@@ -65,7 +65,8 @@ class Monitoring(Observation):
             try:
                 if done.rc != 0:
                     raise TemplateError(done.stderr.strip() or f"exit status {done.rc}")
-                self._apply(host, message, parse_template(done.stdout))
+                if message != "BEACON_HOST":
+                    self._apply(host, message, parse_template(done.stdout))
             except TemplateError as error:
                 result.errors[directory] = str(error)
                 if message in ("SYSTEM_HOST", "MONITOR_HOST", "BEACON_HOST"):
