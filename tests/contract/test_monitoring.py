@@ -32,7 +32,6 @@ def fresh(stage: SimStage) -> Iterator[None]:
     forget(stage)
     yield
     forget(stage)
-    stage.configure()
 
 
 def forget(stage: SimStage) -> None:
@@ -110,12 +109,14 @@ def test_a_host_tells_which_resources_need_a_look(stage: SimStage) -> None:
 
 def test_a_wrong_dncrc_is_told_and_fails_no_host(stage: SimStage) -> None:
     dncrc = Path(stage.farm.path("node1", "/var/tmp/one/dncrc"))
+    right = dncrc.read_text()
     for text, said in (('POOL="zfs:nowhere/dnc"\n', "nowhere"), ("garbage\n", "not of the form")):
         dncrc.write_text(text)
         result = stage.cloud.monitor_host("node1")
         assert result.ok, result.errors
         assert said in str(stage.cloud.host("node1").template["DNC_ERROR"])
         assert stage.cloud.host("node1").state == 2
+    dncrc.write_text(right)
 
 
 def test_a_host_without_its_hypervisor_is_in_error(stage: SimStage) -> None:
@@ -130,6 +131,7 @@ def test_a_host_without_its_hypervisor_is_in_error(stage: SimStage) -> None:
 def test_hypervisor_is_the_name_that_the_farm_uses(stage: SimStage) -> None:
     stage.configure(HYPERVISOR="qemu")
     result = stage.cloud.monitor_host("node1", "host/system", "host/monitor")
+    stage.configure()
     assert [dict(parse_template(text))["HYPERVISOR"] for text in result.texts.values()] == ["qemu"] * 2
 
 
