@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from oned import VirtualMachine
 from oned.template_text import parse_template
 from stage import Stage
