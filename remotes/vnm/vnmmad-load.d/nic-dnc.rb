@@ -21,6 +21,9 @@ module VNMMAD
 
             # The limit is the vif's rate, set when the guest starts.
             def set_qos(_deploy_id)
+                text = "#{self[:target]}: the new limits hold from the guest's next start on"
+                OpenNebula::DriverLogger.log_warning(text) if defined?(OpenNebula::DriverLogger)
+
                 nil
             end
 
