@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from marks import THOROUGH, ZFS_FIRST
 from simulated import SimStage
 
 from dnc.log import Log
@@ -17,7 +18,7 @@ from oned.template_text import parse_template
 PASSED_S = 20.0  # longer than a condition has to last
 
 
-BOTH = pytest.mark.parametrize("drbd", ["8.4", "9"], indirect=True)
+BOTH = pytest.mark.parametrize("drbd", ["8.4", pytest.param("9", marks=THOROUGH)], indirect=True)
 
 
 @pytest.fixture(scope="session", params=["8.4"])
@@ -70,6 +71,7 @@ def change(stage: SimStage, domain: str, **values: object) -> None:
 # ---- what a host is
 
 
+@ZFS_FIRST
 def test_a_host_shows_what_it_is(stage: SimStage, backend: str) -> None:
     stage.tidy()
     image = stage.import_image(backend)
@@ -119,6 +121,7 @@ def test_a_wrong_dncrc_is_told_and_fails_no_host(stage: SimStage) -> None:
     dncrc.write_text(right)
 
 
+@THOROUGH
 def test_a_host_without_its_hypervisor_is_in_error(stage: SimStage) -> None:
     stage.farm.fail_at("node1", "xl info", stderr="xencall: error: Could not obtain handle")
     result = stage.cloud.monitor_host("node1", "host/system")
@@ -196,6 +199,7 @@ def test_a_vm_that_somebody_moved_becomes_unknown_and_then_running(stage: SimSta
     stage.cloud.terminate(vm).checked()
 
 
+@THOROUGH
 @BOTH
 def test_without_its_peer_nobody_says_a_vm_is_off(stage: SimStage) -> None:
     vm = stage.instantiate(stage.import_image("zfs"))
@@ -212,6 +216,7 @@ def test_without_its_peer_nobody_says_a_vm_is_off(stage: SimStage) -> None:
     stage.cloud.terminate(vm).checked()
 
 
+@THOROUGH
 def test_the_halves_of_a_migration_are_nobody(stage: SimStage) -> None:
     vm = stage.instantiate(stage.import_image("zfs"))
     states(stage, "node1")
@@ -262,6 +267,7 @@ def test_hostile_names_break_nothing(stage: SimStage) -> None:
     stage.cloud.terminate(vm).checked()
 
 
+@ZFS_FIRST
 def test_a_vms_figures(stage: SimStage, backend: str) -> None:
     vm = stage.instantiate(stage.import_image(backend))
     stage.cloud.snapshot_disk(vm, 0, "one").checked()
@@ -287,6 +293,7 @@ def test_a_vms_figures(stage: SimStage, backend: str) -> None:
     stage.cloud.terminate(vm).checked()
 
 
+@THOROUGH
 def test_two_probes_at_once_tell_a_change_once(stage: SimStage) -> None:
     vm = stage.instantiate(stage.import_image("zfs"))
     said: list[str] = []
@@ -324,6 +331,7 @@ def test_every_directory_that_any_version_asks_for_is_on_the_hosts(stage: SimSta
     assert beacon.ok and beacon.texts["host/beacon"].strip().isdigit()
 
 
+@THOROUGH
 def test_no_process_is_started_for_each_domain(stage: SimStage) -> None:
     image = stage.import_image("zfs")
     counts = []
