@@ -41,13 +41,13 @@ def run(call: Call) -> str:
         return places(host, {vm: disks_of(directories[vm]).values() for vm in vms})
 
     with host.samples.open("vm-status") as sample:
-        if float(sample.seen.get("at", 0)) > at:
+        before = memory_from_json(sample.seen)
+        if before.at > at:
             return ""  # another one of us has looked later, and told it
-        result = report(memory_from_json(sample.seen), look, ask)
-        memory = result.memory.to_json()
+        result = report(before, look, ask)
         # In quiet times nothing is written; what a killed probe did not tell is in the next full report.
-        if any(sample.seen.get(key) != value for key, value in memory.items()):
-            sample.keep({**memory, "at": at})
+        if result.memory._replace(at=before.at) != before:
+            sample.keep(result.memory.to_json())
     return result.text
 
 

@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What one look leaves to the next. at: when it looked; synced: when everything was told, None never."""
+    """What one look leaves to the next. at: when it looked; synced: when everything was told, or NEVER."""
 
     at: float
     synced: float
@@ -60,7 +60,7 @@ class Memory(NamedTuple):
     def to_json(self) -> Dict[str, Any]:
         """Plain values for the sample."""
         vms = {str(vm): [seen.condition.value, seen.since, seen.told] for vm, seen in self.vms.items()}
-        return {"synced": self.synced, "vms": vms}
+        return {"at": self.at, "synced": self.synced, "vms": vms}
 
 
 NEVER = -1.0
@@ -73,7 +73,7 @@ def memory_from_json(record: Mapping[str, Any]) -> Memory:
             int(vm): Seen(Condition(condition), float(since), str(told))
             for vm, (condition, since, told) in record["vms"].items()
         }
-        return Memory(0.0, float(record["synced"]), vms)
+        return Memory(float(record.get("at", 0.0)), float(record["synced"]), vms)
     except (KeyError, ValueError, TypeError, AttributeError):
         return Memory(0.0, NEVER, {})
 
@@ -99,7 +99,7 @@ class Report(NamedTuple):
 def report(before: Memory, look: Look, places: Callable[[Iterable[int]], Mapping[int, Place]]) -> Report:
     """The changes since the last message; everything when it is time, or when a VM may just have moved away.
 
-    `places` tells of VMs without a domain what their disks say; it is asked once, and only about those that count.
+    `places` tells of VMs without a domain what their disks say; it is asked only about those that count.
     """
     vms = _track(before, look)
     due = before.synced < 0 or look.at < before.synced or look.at - before.synced >= look.sync
