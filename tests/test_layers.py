@@ -66,7 +66,7 @@ def test_only_command_starts_processes(path):
 
 
 def actions():
-    for family in ("tm", "vmm", "datastore"):
+    for family in ("tm", "vmm", "datastore", "im"):
         for path in sorted((PACKAGE / family).glob("*.py")):
             if path.name != "__init__.py" and "ARGUMENTS" in path.read_text():
                 yield f"dnc.{family}.{path.stem}"

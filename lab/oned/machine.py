@@ -113,6 +113,7 @@ class VirtualMachine:
     requested_hard: bool = False
     at_frontend: bool = False
     resumes_from: VmState | None = None
+    monitoring: Attributes = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     # --- state -----------------------------------------------------------------------------------------------------
@@ -233,7 +234,8 @@ class VirtualMachine:
             f"{element('STATE', int(self.state))}{element('LCM_STATE', int(self.lcm_state))}"
             f"{element('PREV_STATE', int(self.state))}{element('PREV_LCM_STATE', int(self.lcm_state))}"
             f"{element('RESCHED', self.resched)}{element('STIME', self.stime)}{element('ETIME', self.etime)}"
-            f"{element('DEPLOY_ID', self.deploy_id)}<MONITORING></MONITORING><SCHED_ACTIONS></SCHED_ACTIONS>"
+            f"{element('DEPLOY_ID', self.deploy_id)}<MONITORING>{attributes_xml(self.monitoring)}</MONITORING>"
+            "<SCHED_ACTIONS></SCHED_ACTIONS>"
             f"<TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>"
             f"<USER_TEMPLATE>{attributes_xml(self.user_template)}</USER_TEMPLATE>"
             f"<HISTORY_RECORDS>{history}</HISTORY_RECORDS>{snapshots}"

@@ -153,9 +153,10 @@ class HostRecord:
     state: int = 2
     vm_ids: list[int] = field(default_factory=list)
     template: Attributes = field(default_factory=dict)
+    monitoring: Attributes = field(default_factory=dict)
 
     def xml(self) -> str:
-        """The HOST element, short of PCI devices, NUMA nodes and monitoring."""
+        """The HOST element, short of PCI devices and NUMA nodes."""
         return (
             f"<HOST>{element('ID', self.id)}{element('NAME', self.name)}{element('STATE', self.state)}"
             f"{element('PREV_STATE', self.state)}<IM_MAD>{cdata(self.im_mad)}</IM_MAD>"
@@ -164,7 +165,7 @@ class HostRecord:
             f"<RUNNING_VMS>{len(self.vm_ids)}</RUNNING_VMS><DATASTORES></DATASTORES><PCI_DEVICES/><NUMA_NODES/>"
             "</HOST_SHARE>"
             f"{identifiers('VMS', self.vm_ids)}<TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>"
-            "<MONITORING></MONITORING></HOST>"
+            f"<MONITORING>{attributes_xml(self.monitoring)}</MONITORING></HOST>"
         )
 
 

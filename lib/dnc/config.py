@@ -47,6 +47,7 @@ class Config(NamedTuple):
     vtpm_backend: str
     safe_dirs: Tuple[str, ...]
     restricted_dirs: Tuple[str, ...]
+    hypervisor: str
 
     def port(self, minor: int) -> int:
         """The TCP port that goes with a minor, the same on every member (design D4)."""
@@ -191,6 +192,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "VTPM_BACKEND": ("", _matching(_DOMAIN_NAME, "takes the name of a domain")),
     "SAFE_DIRS": ("/var/tmp", _paths),
     "RESTRICTED_DIRS": ("/", _paths),
+    "HYPERVISOR": ("", _matching(_DOMAIN_NAME, "takes one word of letters, digits, _, . and -")),
 }
 
 

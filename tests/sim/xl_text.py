@@ -188,6 +188,17 @@ FLAGS = {"running": "-b----", "paused": "--p---", "suspended": "---s--", "shutdo
 HEAD = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n"
 
 
+VERBOSE_HEAD = HEAD[:-1] + "   UUID                            Reason-Code\tSecurity Label\n"
+# Why a domain shut down, in xl's column of numbers.
+REASONS = {"suspended": "2", "shutdown": "0", "crashed": "3"}
+
+
+def verbose_row(domain: Domain) -> str:
+    uuid = domain.get("uuid") or "00000000-0000-0000-0000-000000000000"
+    reason = REASONS.get(domain["state"], "-") if domain["id"] else "-"
+    return f"{row(domain)} {uuid} {reason:>8} {'-':>16}"
+
+
 def row(domain: Domain) -> str:
     flags = "r-----" if domain["id"] == 0 else FLAGS[domain["state"]]
     numbers = f"{domain['id']:5d} {domain['memory']:5d} {domain['vcpus']:5d}"

@@ -19,6 +19,7 @@ from .minors import Minors
 from .pools import Pool, Surroundings
 from .resource_files import ResourceFiles
 from .resources import Resources
+from .samples import Samples
 from .waiting import Patience
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Paths(NamedTuple):
     devices: str = "/dev"
     proc: str = "/proc"
     sys_block: str = "/sys/class/block"
+    sys: str = "/sys"
 
 
 class Host:
@@ -84,6 +86,11 @@ class Host:
 
             self._domains = Domains(self.runner, self.log, self.patience)
         return self._domains
+
+    @property
+    def samples(self) -> Samples:
+        """What probes saw when they looked last."""
+        return Samples(f"{self.paths.state}/monitoring", self.paths.proc, self.log)
 
     def pool(self, spec: PoolSpec) -> Pool:
         """A pool of this host; opened once."""
