@@ -174,11 +174,10 @@ def refuse_half_made(located: Located) -> None:
     """Raise Unsafe unless every member that answers has the finished resource; an open revert is called by its name."""
     bad = {host: located.found[host] for host in located.holders if not _ready(located.found[host])}
     if bad:
-        reverting = any(found.spec is not None and found.spec.reverting for found in bad.values())
+        hints = [found.spec.revert_hint for found in bad.values() if found.spec is not None and found.spec.reverting]
         raise Unsafe(
-            f"{located.name} is {'half reverted' if reverting else 'not complete'} on {' '.join(bad)}",
-            hint="onevm disk-snapshot-revert again" if reverting else
-            "it was being made or removed: remove it, make it again",
+            f"{located.name} is {'half reverted' if hints else 'not complete'} on {' '.join(bad)}",
+            hint=hints[0] if hints else "it was being made or removed: remove it, make it again",
         )
 
 

@@ -133,6 +133,7 @@ class VmDocument(NamedTuple):
     template: Dict[str, str]
     user_template: Dict[str, str]
     history: Tuple[History, ...]
+    disks_with_snapshots: Tuple[int, ...] = ()
 
     def disk(self, number: int) -> Disk:
         """The disk with that DISK_ID. Raises BadInput."""
@@ -229,6 +230,9 @@ def vm_from_element(root: Element) -> VmDocument:
         template=attributes(template),
         user_template=attributes(root.find("USER_TEMPLATE")),
         history=tuple(_history(element) for element in root.findall("HISTORY_RECORDS/HISTORY")),
+        disks_with_snapshots=tuple(
+            parse_id(require_text(element, "DISK_ID", "SNAPSHOTS"), "DISK_ID") for element in root.findall("SNAPSHOTS")
+        ),
     )
 
 
