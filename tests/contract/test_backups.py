@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lines import complaint
-from marks import THOROUGH, ZFS_FIRST
+from marks import ZFS_FIRST
 from simulated import MIB, POOLS, SimStage
 
 from oned import Datastore, Image, VirtualMachine
@@ -121,7 +121,8 @@ def test_all_disks_at_one_moment(stage: SimStage, backend: str, store: Datastore
     """Clone, persistent image, volatile disk as BACKUP_VOLATILE says; swap never. Restored one by one, or all."""
     pool = {"DNC_POOL": POOLS[backend]}
     system, own = stage.import_image(backend), stage.import_image(backend, persistent=True)
-    vm = stage.bare(system, own, {"TYPE": "fs", "FS": "ext4", "SIZE": "4", **pool}, {"TYPE": "swap", "SIZE": "4", **pool})
+    scratch, swap = {"TYPE": "fs", "FS": "ext4", "SIZE": "4", **pool}, {"TYPE": "swap", "SIZE": "4", **pool}
+    vm = stage.bare(system, own, scratch, swap)
     names = [resource(system, vm), own.source, f"one-sys-{vm.id}-2"]
     sizes = [SIZE, SIZE, 4 * MIB]
     first = back_up(stage, vm, store)
@@ -206,8 +207,9 @@ def test_backups_become_images(stage: SimStage, backend: str, store: Datastore) 
     assert content(stage, merged.source) == content(stage, resource(image, vm))
     other = stage.bare(merged)
     stage.cloud.terminate(other, hard=True).checked()
-    for path, word in (("rsync+rbd://100//0:ab/x/1/ab/disk.0.rbd2", "Ceph"), ("rsync://100//0:ab/x'/disk.0.0", "names no"),
-                       ("rsync://100//0:ab/x/../disk.0.0", "names no"), ("restic://9//0:ab/nothing/disk.0.0", "")):
+    for path, word in (("rsync+rbd://100//0:ab/x/1/ab/disk.0.rbd2", "Ceph"),
+                       ("rsync://100//0:ab/x'/disk.0.0", "names no"), ("rsync://100//0:ab/x/../disk.0.0", "names no"),
+                       ("restic://9//0:ab/nothing/disk.0.0", "")):
         with pytest.raises(RuntimeError) as told:
             stage.import_image(backend, path, size_mb=2)
         assert word in str(told.value)
@@ -218,7 +220,8 @@ def test_backups_become_images(stage: SimStage, backend: str, store: Datastore) 
 
 def test_a_restore_forgets_the_snapshots_that_oned_forgets(stage: SimStage, store: Datastore) -> None:
     """Of all clones, also of those that were not restored; a persistent image keeps its own."""
-    system, other, own = stage.import_image("zfs"), stage.import_image("thin"), stage.import_image("zfs", persistent=True)
+    system, other = stage.import_image("zfs"), stage.import_image("thin")
+    own = stage.import_image("zfs", persistent=True)
     vm = stage.bare(system, other, own)
     for disk in range(3):
         stage.cloud.snapshot_disk(vm, disk, "s").checked()
@@ -245,7 +248,7 @@ def test_refusals(stage: SimStage, store: Datastore) -> None:
         done = stage.cloud.transfer.run_line(text, stdin, "plain", "prebackup_live")
         return complaint(Done(done.rc, done.stdout, done.stderr))
 
-    assert "is of another driver" in prebackup(line, document.replace(f"[{image.source}]", "[/a/file]"))
+    assert "is of another driver" in prebackup(line, document.replace(f"[{image.source}]", "[rbd/one-1]"))
     assert "the document or the path is not" in prebackup(line.replace(f"- {vm.id} ", "- 4711 "), document)
     assert "no disk to back up" in prebackup(line.replace(" 0 one-", " : one-"), document)
     assert "no disk 9" in prebackup(line.replace(" 0 one-", " 9 one-"), document)

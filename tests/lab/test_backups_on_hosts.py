@@ -6,8 +6,9 @@ import hashlib
 import subprocess
 
 import pytest
-from dnclab.counter import read_counter
 from looks import began_resync, equal_replicas
+
+from dnclab.counter import read_counter
 
 pytestmark = pytest.mark.lablong
 
