@@ -124,11 +124,11 @@ def test_room_and_privileges(stage: SimStage, store: Datastore) -> None:
     """A full pool, and a tool that fails, are told before any guest waits, or leave nothing."""
     image = stage.import_image("thin")
     vm = stage.bare(image)
-    stage.farm.fill_pool("node1", "lvm:vg0/pool")
+    stage.farm.fill_pool("node1", "vg0/pool")
     try:
         assert "full" in stage.cloud.backup(vm, store).error
     finally:
-        stage.farm.empty_pool("node1", "lvm:vg0/pool")
+        stage.farm.empty_pool("node1", "vg0/pool")
     stage.farm.fail_at("node1", ".backup")
     assert not stage.cloud.backup(vm, store).ok
     stage.farm.clear_faults()
