@@ -37,8 +37,9 @@ class BackupOperations(SnapshotOperations):
         path = directory / str(datastore_id)
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o777)
-        given = {"DS_MAD": "rsync", "TM_MAD": "-", "TYPE": "BACKUP_DS", **upper(template or {})}
-        datastore = Datastore(datastore_id, name, "BACKUP_DS", "rsync", "-", str(path), given)
+        given = {"DS_MAD": "rsync", "RESTRICTED_DIRS": "/", "SAFE_DIRS": "/var/tmp", "TM_MAD": "-", "TYPE": "BACKUP_DS",
+                 **upper(template or {})}
+        datastore = Datastore(datastore_id, name, "BACKUP_DS", text_of(given, "DS_MAD"), "-", str(path), given)
         self.datastores[datastore_id] = datastore
         return datastore
 
