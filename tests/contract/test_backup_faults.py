@@ -171,3 +171,49 @@ def test_one_replica(stage: SimStage, backend: str, store: Datastore) -> None:
     finally:
         stage.datastores[backend].template["BRIDGE_LIST"] = bridges
         stage.configure()
+
+
+@THOROUGH
+@pytest.mark.parametrize("mode", ["FULL", "INCREMENT"])
+def test_a_guest_without_a_replica(three: SimStage, drbd: str, mode: str) -> None:
+    """Its disks are read on a member, and stored from where it runs."""
+    if drbd != "9":
+        pytest.skip("DRBD 8.4 knows no clients")
+    stage, cloud = three, three.cloud
+    store = cloud.create_backup_datastore(stage.new_name("backups"), stage.directory / "backups")
+    image = stage.import_image("zfs")
+    place = next(host for host in stage.hosts if host not in stage.holders(image.source))
+    vm = stage.bare(image, {"TYPE": "fs", "FS": "ext4", "SIZE": "4", "DNC_POOL": "zfs:tank/dnc"}, host=place)
+    name = resource(image, vm)
+    assert place not in stage.holders(name)
+    cloud.configure_backup(vm, MODE=mode, BACKUP_VOLATILE="YES")
+    for _ in range(2):
+        saved = back_up(stage, vm, store)
+        goes_on(stage, vm)
+    assert any("is read on" in one.stderr for one in cloud.operations[-1].calls)
+    write(stage, vm)
+    cloud.restore(vm, saved).checked()
+    if mode == "FULL":
+        assert content(stage, name) == unpacked(stored(store, saved))
+    cloud.resume(vm).checked()
+    cloud.terminate(vm, hard=True).checked()
+    assert stage.remains(image) == []
+
+
+def test_a_dry_run_changes_nothing(stage: SimStage, store: Datastore) -> None:
+    image = stage.import_image("zfs")
+    vm = stage.bare(image)
+    verb, _mad, *argv = stage.cloud.lines(vm).backup(["0"]).split()
+    assert verb == "BACKUP"
+    done = stage.run("tm", "prebackup_live", *argv, stdin=vm.xml().encode(), DNC_DRY_RUN="1")
+    succeeds(done)
+    assert "would" in done.stderr and left(stage) == []
+    saved = back_up(stage, vm, store)
+    stage.cloud.poweroff(vm, hard=True).checked()
+    before = content(stage, resource(image, vm))
+    _verb, _mad, *argv = stage.cloud.lines(vm).restore(saved.id, -1, -1).split()
+    done = stage.run("tm", "restore", *argv, DNC_DRY_RUN="1")
+    succeeds(done)
+    assert "would" in done.stderr and content(stage, resource(image, vm)) == before
+    stage.cloud.resume(vm).checked()
+    stage.cloud.terminate(vm, hard=True).checked()

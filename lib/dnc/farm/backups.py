@@ -286,6 +286,7 @@ class Backup:
 def tidy(farm: Sessions, place: Place, disks: Dict[int, ResourceName], keep: Sequence[str]) -> None:
     """Remove a VM's backup files, and what its backup left on the members that answer. Raises the host's error."""
     farm.open([place.host])
+    farm.call(place.host, "remove_backup", **place.where)
     for name in disks.values():
         located = locate(farm, name, place.host)
         if located is None:
@@ -295,4 +296,3 @@ def tidy(farm: Sessions, place: Place, disks: Dict[int, ResourceName], keep: Seq
         _answers, errors = farm.try_each("sweep_backup", dict.fromkeys(located.holders, request))
         for error in errors.values():
             farm.log.warn(error.line())
-    farm.call(place.host, "remove_backup", **place.where)

@@ -47,6 +47,8 @@ def restore(farm: Sessions, runner: Runner, remotes: str, host: str, wanted: Seq
         snapshots.exchange(farm, located, RESTORE, located.holders, proof)
     farm.commit()
     for located in found:
+        # What increments were compared with is of no use any more: OpenNebula begins a new chain.
+        farm.all("sweep_backup", located.holders, resource=located.name.text, keep=[])
         snapshots.settle(farm, located)
 
 

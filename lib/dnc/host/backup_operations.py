@@ -64,7 +64,8 @@ def sweep_backup(work: Work, resource: str, keep: List[str], room: bool = False)
         else:
             pool.snapshots.remove(resource, label)
     if room:
-        refuse_when_full(pool, host.surroundings, clone=True)
+        # A snapshot takes what the guest writes while it is copied, perhaps for hours.
+        refuse_when_full(pool, host.surroundings, clone=False)
     return {"kept": kept}
 
 
