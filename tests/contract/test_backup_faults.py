@@ -120,6 +120,7 @@ def test_backup_cancel(stage: SimStage, store: Datastore) -> None:
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_room_and_privileges(stage: SimStage, store: Datastore) -> None:
     """A full pool, and a tool that fails, are told before any guest waits, or leave nothing."""
     image = stage.import_image("thin")
@@ -200,6 +201,7 @@ def test_a_guest_without_a_replica(three: SimStage, drbd: str, mode: str) -> Non
     assert stage.remains(image) == []
 
 
+@THOROUGH
 def test_a_dry_run_changes_nothing(stage: SimStage, store: Datastore) -> None:
     image = stage.import_image("zfs")
     vm = stage.bare(image)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lines import complaint
-from marks import ZFS_FIRST
+from marks import THOROUGH, ZFS_FIRST
 from simulated import MIB, POOLS, SimStage
 
 from oned import Datastore, Image, VirtualMachine
@@ -218,6 +218,7 @@ def test_backups_become_images(stage: SimStage, backend: str, store: Datastore) 
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_a_restore_forgets_the_snapshots_that_oned_forgets(stage: SimStage, store: Datastore) -> None:
     """Of all clones, also of those that were not restored; a persistent image keeps its own."""
     system, other = stage.import_image("zfs"), stage.import_image("thin")
@@ -239,6 +240,7 @@ def test_a_restore_forgets_the_snapshots_that_oned_forgets(stage: SimStage, stor
     stage.cloud.terminate(vm, hard=True).checked()
 
 
+@THOROUGH
 def test_refusals(stage: SimStage, store: Datastore) -> None:
     image = stage.import_image("zfs")
     vm = stage.bare(image)
@@ -275,6 +277,7 @@ def test_refusals(stage: SimStage, store: Datastore) -> None:
         stage.cloud.terminate(one, hard=True).checked()
 
 
+@THOROUGH
 def test_where_the_files_lie(stage: SimStage, store: Datastore) -> None:
     """BACKUP_BASE_PATH of datastore.conf; another host, where the backup datastore has a BRIDGE_LIST."""
     conf = stage.cloud.remotes / "etc/datastore/datastore.conf"
