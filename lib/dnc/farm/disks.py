@@ -237,7 +237,7 @@ def make_available(farm: Sessions, located: Located, host: str) -> None:
     if elsewhere:
         raise Busy(f"{located.name} is Primary on {' '.join(elsewhere)}", hint="does the VM run there? xl list")
     if located.spec.reverting:
-        raise Unsafe(f"{located.name} is half reverted", hint="onevm disk-snapshot-revert again")
+        raise Unsafe(f"{located.name} is half reverted", hint=located.spec.revert_hint)
     if located.spec.state != "ready":
         raise Unsafe(f"{located.name} is half made", hint="onevm recover --recreate makes the disk anew")
     making.bring_up(farm, located.hosts, located.spec)

@@ -176,8 +176,9 @@ def refuse_half_made(located: Located) -> None:
     bad = {host: located.found[host] for host in located.holders if not _ready(located.found[host])}
     if bad:
         specs = [found.spec for found in bad.values() if found.spec is not None]
-        if any(spec.reverting for spec in specs):
-            what, hint = "half reverted", "onevm disk-snapshot-revert again"
+        hints = [spec.revert_hint for spec in specs if spec.reverting]
+        if hints:
+            what, hint = "half reverted", hints[0]
         elif any(spec.moving for spec in specs):
             what, hint = "half moved", "a cold migration of its VM, or its next start, finishes that: try it again"
         else:

@@ -8,7 +8,7 @@ agent: 0, or 1 if a roll-back step failed (the rest is left for the next run).
 
 Types: R = resource name (one-1, one-1-42-0, one-sys-42-1), POOL = "zfs:tank/dnc" or "lvm:vg0/pool", PATH = absolute
 path below the datastore location or /var/lib/dnc, bytes and offsets in bytes, times in seconds since the epoch,
-LABEL = a snapshot: OpenNebula's number, or save-<image>;
+LABEL = a snapshot: OpenNebula's number, save-<image>, backup or backup-<increment>;
 timeouts in seconds. An argument marked ? may be left out or null. Unknown operations, unknown or missing arguments
 and wrong types are BadInput. Operations marked * work under the resource's exclusive lock and take it (LOCK_TIMEOUT)
 if the session does not hold it yet.
@@ -45,13 +45,30 @@ if the session does not hold it yet.
   create_snapshot {resource, snapshot: LABEL} -> {}              * one command, guests may wait for it
   prove_snapshot {resource, snapshot, proof} -> {}               * all members have it and are equal, see barrier
   remove_snapshot {resource, snapshot} -> {removed: bool}        * also one with children; absent is success
-  freeze {resources: [R], domain?} -> {}           * on the Primary: nobody writes until `thaw`, or the session's end,
-        or 60 s; Unsafe unless all is Primary here and in sync
+  freeze {resources: [R], domain?, pause?: bool, degraded?: bool} -> {}     * on the Primary: nobody writes until
+        `thaw`, or the session's end, or 60 s; Unsafe unless all is Primary here and in sync. pause: the domain stands
+        still in any case; degraded: members may be missing
   thaw {} -> {seconds, intact: bool}               intact: no write and no member was missed from freeze to here
   prepare_revert {resource, snapshot} -> {bytes, snapshot_bytes}   * builds the volume to be, beside the present one
   swap_volume {resource} -> {}                     * it takes the name; resource down, its state making, proof revert:
   settle_snapshots {resource} -> {}                * what the revert left; after commit, cannot be taken back
   invalidate {resource} -> {}                      * all of this member's data are copied from its peers
+
+  begin_backup {vm, base, length} + vm.xml -> {path}   makes <base>/<vm>/backup anew; until the session's end nobody
+        else works on a backup of that VM here
+  remove_backup {vm, base} -> {}                   absent is success
+  sweep_backup {resource, keep: [LABEL], room?: bool} -> {kept: {LABEL: proof|null}}      * what earlier backups of this
+        replica left goes, snapshots with it that are not to be kept. room: NoSpace when full
+  open_backup {resource, snapshot, before?: LABEL, before_bytes?} -> {bytes}      * makes it readable, and an earlier
+        one, of a disk of so many bytes, with which it is compared
+  begin_backup_file {vm, base, disk, increment, bytes} -> {path}      a qcow2 file, disk.<disk>.<increment>
+  copy_backup {resource, path} -> {done, offset, data}       * of this host's snapshot, for seconds, or to the end
+  read_backup {resource} -> {done, offset, length, zeros} + raw bytes unless zeros     * for another host's file:
+  write_backup {path, offset, length} + raw bytes  zero_backup {path, offset, length}  end_backup_file {path} -> {}
+  close_backup {resource, remove?: LABEL} -> {}    * it is read no more, and removed
+  prepare_restore {resource} -> {bytes}            * an empty volume to be, beside the present one: what is written now
+        (`write`) goes there, until swap_volume
+  restored_digest {resource} -> {sha256, bytes}    * of what was written, which is on the disk then
 
   grow_volume {resource, bytes} -> {bytes, old_bytes}            * of a disk that holds data; a note of it is left.
         old_bytes: the size before, also when an earlier run has grown it already. NoSpace
@@ -136,12 +153,20 @@ from typing import Any, Dict, Mapping, Tuple
 
 from ..errors import BadInput
 from ..grammar import shown
-from . import arguments, file_operations, growth, resource_operations, snapshot_operations, volume_operations
+from . import (
+    arguments,
+    backup_operations,
+    file_operations,
+    growth,
+    resource_operations,
+    snapshot_operations,
+    volume_operations,
+)
 from .work import Operation, Reply, Work
 
 OPERATIONS: Dict[str, Operation] = {
     **volume_operations.OPERATIONS, **resource_operations.OPERATIONS, **file_operations.OPERATIONS,
-    **snapshot_operations.OPERATIONS, **growth.OPERATIONS,
+    **snapshot_operations.OPERATIONS, **growth.OPERATIONS, **backup_operations.OPERATIONS,
 }
 
 

@@ -135,6 +135,7 @@ class VmDocument(NamedTuple):
     vectors: Dict[str, Tuple[Dict[str, str], ...]]
     """Every vector attribute of the TEMPLATE by name, each in document order."""
     history: Tuple[History, ...]
+    disks_with_snapshots: Tuple[int, ...] = ()
 
     def disk(self, number: int) -> Disk:
         """The disk with that DISK_ID. Raises BadInput."""
@@ -236,6 +237,9 @@ def vm_from_element(root: Element) -> VmDocument:
         user_template=attributes(root.find("USER_TEMPLATE")),
         vectors=_vectors(template),
         history=tuple(_history(element) for element in root.findall("HISTORY_RECORDS/HISTORY")),
+        disks_with_snapshots=tuple(
+            parse_id(require_text(element, "DISK_ID", "SNAPSHOTS"), "DISK_ID") for element in root.findall("SNAPSHOTS")
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from ..grammar import MIB, parse_host, parse_path, parse_pool, parse_resource
 
 HEADER = "# dnc "
 REVERT = "revert:"  # in place of a proof while the replicas are being reverted
+RESTORE = "restore"  # in place of a snapshot's label when they are reverted to a backup
 _ACTIVITY_LOG = 32 * 1024
 _SUPER_BLOCK = 4 * 1024
 _BITMAP_BLOCK = 4 * 1024
@@ -96,6 +97,12 @@ class ResourceSpec(NamedTuple):
     def reverting(self) -> bool:
         """Whether a revert to a snapshot was begun and not finished."""
         return self.state == "making" and (self.proof or "").startswith(REVERT)
+
+    @property
+    def revert_hint(self) -> str:
+        """What has to be repeated when a revert was not finished."""
+        restoring = (self.proof or "").startswith(REVERT + RESTORE)
+        return "onevm restore again" if restoring else "onevm disk-snapshot-revert again"
 
     @property
     def is_copy(self) -> bool:

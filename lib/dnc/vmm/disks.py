@@ -120,7 +120,7 @@ class VmDisks:
     def _ready_spec(self, name: str) -> ResourceSpec:
         spec = self._spec(name)
         if spec.reverting:
-            raise Unsafe(f"{name} is half reverted", hint="onevm disk-snapshot-revert again")
+            raise Unsafe(f"{name} is half reverted", hint=spec.revert_hint)
         if spec.moving:
             raise Unsafe(f"{name} is half moved", hint="migrate the VM cold once more: that finishes it")
         if spec.state != "ready":
