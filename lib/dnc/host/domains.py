@@ -7,8 +7,10 @@ from typing import Callable, List, Optional, Sequence, Tuple
 from ..command import Runner
 from ..errors import Conflict, DncError, NotFound, ToolFailed, Unsafe
 from ..log import Log
-from ..tools import xl
-from ..tools.xl import Backend, Domain, DomainDetails, DomainState
+from ..tools import cpu_features, xl, xl_capacity
+from ..tools.cpu_features import Hypervisor
+from ..tools.xl import INCOMING, MIGRATED_AWAY, Backend, Domain, DomainDetails, DomainState
+from ..tools.xl_capacity import Capacity
 from .waiting import Patience
 
 # Seconds. Building or ending a domain has no natural bound on an emulated host; these only end what hangs.
@@ -16,6 +18,7 @@ CREATE_TIMEOUT = 300.0
 DESTROY_TIMEOUT = 120.0
 REAP_AFTER = 60.0
 _INTERVAL = 0.3
+_MEMORY_NEAR_MIB = 4
 
 
 def copy_timeout(memory_mib: int) -> float:
@@ -45,6 +48,31 @@ class Domains:
         """The domain of exactly that name. Raises ToolFailed."""
         return next((domain for domain in self.list() if domain.name == name), None)
 
+    def require_alive(self, name: str, *, paused: bool = False) -> Domain:
+        """The domain, if its guest can act on what it is told; with `paused` also one that could, were it not paused.
+
+        Raises NotFound (absent), Unsafe (half migrated, dying, crashed, paused).
+        """
+        listed = {domain.name: domain for domain in self.list()}
+        domain = listed.get(name)
+        if domain is None:
+            half = next((one for one in (name + MIGRATED_AWAY, name + INCOMING) if one in listed), None)
+            if half is not None:
+                raise Unsafe(f"{name} is half migrated: {half} is here", hint="onevm migrate --live again settles it")
+            raise NotFound(f"{name} does not run here", hint="look where it runs: xl list on each host")
+        if not (domain.state.alive or (paused and domain.state is DomainState.PAUSED)):
+            hint = "as root: xl unpause" if domain.state is DomainState.PAUSED else "power it off hard, then resume it"
+            raise Unsafe(f"{name} is {domain.state.value}: it cannot be changed", hint=hint)
+        return domain
+
+    def halves(self, name: str) -> Tuple[Domain, ...]:
+        """What a migration has left of a domain here: what came, and what went. Raises ToolFailed."""
+        return tuple(domain for domain in self.list() if domain.name in (name + INCOMING, name + MIGRATED_AWAY))
+
+    def hypervisor(self) -> Hypervisor:
+        """Xen's version, free memory and the CPU's features. Raises ToolFailed."""
+        return cpu_features.parse_info(self._ask(xl.info()))
+
     def details(self, name: str) -> Optional[DomainDetails]:
         """Disks and interfaces of a domain as libxl keeps them. Raises ToolFailed."""
         entries = xl.parse_details(self._ask(xl.list_details()))
@@ -65,7 +93,7 @@ class Domains:
 
         Raises NotFound (no such domain), TimedOut, ToolFailed.
         """
-        domain = self._require(name)
+        domain = self.require_alive(name, paused=True)
         if self._runner.dry_run:
             return
         argv = xl.disk_capacity(domain.id, xl.vdev_number(vdev))
@@ -118,11 +146,8 @@ class Domains:
         A guest in its boot loader is asked again until it hears. Raises TimedOut when it has heard and `timeout`
         seconds have passed, ToolFailed when it never heard: it runs on.
         """
-        domain = self.find(name)
-        if domain is None:
+        if self.find(name) is None:
             return
-        if domain.state is DomainState.PAUSED:
-            self.unpause(name)  # a paused guest cannot hear
         self._patience.insist(lambda: self._request_shutdown(name), _NotHeard, timeout=timeout, interval=_INTERVAL)
         self.await_gone(
             name, timeout, f"{name} still runs: the guest did not shut down",
@@ -211,12 +236,12 @@ class Domains:
         return None
 
     def reboot(self, name: str) -> None:
-        """Ask the guest to reboot. Raises NotFound, ToolFailed."""
-        self._require(name)
+        """Ask the guest to reboot. Raises NotFound, Unsafe (it cannot hear), ToolFailed."""
+        self.require_alive(name)
         self._change(xl.reboot(name), f"{name} cannot be rebooted", DESTROY_TIMEOUT)
 
     def unpause(self, name: str) -> None:
-        """Schedule again. Raises ToolFailed."""
+        """End one pause; the guest goes on when it was the last, since they add up. Raises ToolFailed."""
         self._change(xl.unpause(name), f"{name} cannot be unpaused", DESTROY_TIMEOUT)
 
     def rename(self, name: str, new: str) -> None:
@@ -263,6 +288,41 @@ class Domains:
             f"{name}: the guest does not release interface {devid}",
         )
 
+    def set_capacity(self, name: str, old: Capacity, new: Capacity, timeout: float) -> None:
+        """Bring a running domain from what it has to what it is to have, and see that it got there.
+
+        Each part only if it differs; the memory last, since it takes the guest's help and `timeout` seconds at most.
+        Raises ToolFailed, TimedOut, Unsafe: then part of it may be done.
+        """
+        if new.weight != old.weight and old.weighed:
+            argv = xl_capacity.set_weight(name, old.scheduler, new.weight)
+            self._change(argv, f"{name}: its weight cannot be changed", DESTROY_TIMEOUT)
+        if new.vcpus != old.vcpus:
+            argv = xl_capacity.set_vcpus(name, new.vcpus)
+            self._change(argv, f"{name}: its virtual CPUs cannot be changed", DESTROY_TIMEOUT)
+        if new.memory_mib != old.memory_mib:
+            argv = xl_capacity.set_memory(name, new.memory_mib)
+            self._change(argv, f"{name}: its memory cannot be changed", DESTROY_TIMEOUT)
+        if not self._runner.dry_run:
+            self._await_memory(name, new.memory_mib, timeout)
+            self._verify_capacity(name, new._replace(weight=new.weight if old.weighed else old.weight))
+
+    def _await_memory(self, name: str, mib: int, timeout: float) -> None:
+        """xl returns before the guest has given or taken anything; it stops some pages short."""
+        near = max(_MEMORY_NEAR_MIB, mib // 64)
+        self._patience.until(
+            lambda: True if abs(self.require_alive(name).memory_mib - mib) <= near else None, timeout=timeout,
+            what=f"{name}: the guest did not come to {mib} MiB", interval=_INTERVAL,
+            hint="has it a balloon driver, and so much to give? its console tells",
+        )
+
+    def _verify_capacity(self, name: str, wanted: Capacity) -> None:
+        """vcpu-set reports success for what it has refused (xl-vcpu-set)."""
+        details = self.details(name)
+        got = details.capacity if details else None
+        if got is None or (got.vcpus, got.weight) != (wanted.vcpus, wanted.weight):
+            raise Unsafe(f"{name}: xl reports success, but it has {got}", hint="look at xl list -l there")
+
     def insert_medium(self, name: str, vdev: str, path: str) -> None:
         """Put a medium into an emulated CD-ROM drive. Raises ToolFailed."""
         self._change(xl.cd_insert(name, vdev, path), f"{name}: {vdev} takes no medium", DESTROY_TIMEOUT)
@@ -270,12 +330,6 @@ class Domains:
     def eject_medium(self, name: str, vdev: str) -> None:
         """Empty an emulated CD-ROM drive. Raises ToolFailed."""
         self._change(xl.cd_eject(name, vdev), f"{name}: {vdev} cannot be ejected", DESTROY_TIMEOUT)
-
-    def _require(self, name: str) -> Domain:
-        domain = self.find(name)
-        if domain is None:
-            raise NotFound(f"{name} does not run here", hint="look where it runs: dnc status, or xl list on each host")
-        return domain
 
     def _await_unplugged(self, unplugged: Callable[[], bool], timeout: float, what: str) -> None:
         if not self._runner.dry_run:
