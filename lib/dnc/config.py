@@ -36,6 +36,7 @@ class Config(NamedTuple):
     pvh_loader: str
     pv_loader: str
     on_crash: str
+    on_shutdown_timeout: str
     safe_dirs: Tuple[str, ...]
     restricted_dirs: Tuple[str, ...]
 
@@ -149,6 +150,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "PVH_LOADER": ("/usr/lib/grub-xen/grub-i386-xen_pvh.bin", _loader),
     "PV_LOADER": ("pygrub", _loader),
     "ON_CRASH": ("destroy", _choice("destroy", "restart", "preserve")),
+    "ON_SHUTDOWN_TIMEOUT": ("keep", _choice("keep", "destroy")),
     "SAFE_DIRS": ("/var/tmp", _paths),
     "RESTRICTED_DIRS": ("/", _paths),
 }

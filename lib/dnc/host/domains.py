@@ -19,6 +19,7 @@ DESTROY_TIMEOUT = 120.0
 REAP_AFTER = 60.0
 _INTERVAL = 0.3
 _MEMORY_NEAR_MIB = 4
+_MOST_PAUSES = 16
 
 
 def copy_timeout(memory_mib: int) -> float:
@@ -243,6 +244,14 @@ class Domains:
     def unpause(self, name: str) -> None:
         """End one pause; the guest goes on when it was the last, since they add up. Raises ToolFailed."""
         self._change(xl.unpause(name), f"{name} cannot be unpaused", DESTROY_TIMEOUT)
+
+    def wake(self, name: str) -> None:
+        """End every pause of a domain, whoever made them: ours are made under locks, which the caller holds."""
+        for _ in range(_MOST_PAUSES):
+            domain = self.find(name)
+            if domain is None or domain.state is not DomainState.PAUSED or self._runner.dry_run:
+                return
+            self.unpause(name)
 
     def rename(self, name: str, new: str) -> None:
         """Give a domain another name. Raises ToolFailed."""
