@@ -7,19 +7,19 @@ from typing import Callable, List, Optional, Sequence, Tuple
 from ..command import Runner
 from ..errors import Conflict, DncError, NotFound, ToolFailed, Unsafe
 from ..log import Log
-from ..tools import cpu_features, xl, xl_capacity
+from ..tools import cpu_features, xl
 from ..tools.cpu_features import Hypervisor
 from ..tools.xl import INCOMING, MIGRATED_AWAY, Backend, Domain, DomainDetails, DomainState
-from ..tools.xl_capacity import Capacity
 from .waiting import Patience
 
 # Seconds. Building or ending a domain has no natural bound on an emulated host; these only end what hangs.
 CREATE_TIMEOUT = 300.0
 DESTROY_TIMEOUT = 120.0
 REAP_AFTER = 60.0
+TAKEN_TIMEOUT = 30.0
 _INTERVAL = 0.3
-_MEMORY_NEAR_MIB = 4
 _MOST_PAUSES = 16
+_SETTLES = "onevm migrate --live again settles it"
 
 
 def copy_timeout(memory_mib: int) -> float:
@@ -59,12 +59,18 @@ class Domains:
         if domain is None:
             half = next((one for one in (name + MIGRATED_AWAY, name + INCOMING) if one in listed), None)
             if half is not None:
-                raise Unsafe(f"{name} is half migrated: {half} is here", hint="onevm migrate --live again settles it")
+                raise Unsafe(f"{name} is half migrated: {half} is here", hint=_SETTLES)
             raise NotFound(f"{name} does not run here", hint="look where it runs: xl list on each host")
         if not (domain.state.alive or (paused and domain.state is DomainState.PAUSED)):
             hint = "as root: xl unpause" if domain.state is DomainState.PAUSED else "power it off hard, then resume it"
             raise Unsafe(f"{name} is {domain.state.value}: it cannot be changed", hint=hint)
         return domain
+
+    def require_absent(self, name: str) -> None:
+        """That nothing is here of a domain that is not here. Raises Unsafe when it is half migrated."""
+        half = next(iter(self.halves(name)), None)
+        if half is not None:
+            raise Unsafe(f"{name} is half migrated: {half.name} is here", hint=_SETTLES)
 
     def halves(self, name: str) -> Tuple[Domain, ...]:
         """What a migration has left of a domain here: what came, and what went. Raises ToolFailed."""
@@ -129,6 +135,32 @@ class Domains:
                     f"{name}: disk {vdev} {what}", hint="dmesg tells why the backend could not open the device"
                 )
 
+    def await_disk_taken(self, name: str, vdev: str) -> None:
+        """Wait until the guest's driver is connected to a disk. Raises Unsafe (its backend is dead), TimedOut."""
+        number = xl.vdev_number(vdev)
+        self._await_taken(name, f"disk {vdev}", lambda: [one for one in self.backends(name) if one.device == number])
+
+    def await_nic_taken(self, name: str, devid: int) -> None:
+        """Wait until the guest's driver is connected to an interface. Raises Unsafe, TimedOut."""
+        self._await_taken(
+            name, f"interface {devid}", lambda: [one for one in self.network_backends(name) if one.device == devid]
+        )
+
+    def _await_taken(self, name: str, what: str, look: Callable[[], List[Backend]]) -> None:
+        if self._runner.dry_run:
+            return
+
+        def taken() -> Optional[bool]:
+            backend = next(iter(look()), None)
+            if backend is None or backend.dead:
+                raise Unsafe(f"{name}: {what} has no living backend", hint="dmesg tells why it could not open it")
+            return True if backend.connected else None
+
+        self._patience.until(
+            taken, timeout=TAKEN_TIMEOUT, what=f"{name}: the guest did not take {what}", interval=_INTERVAL,
+            hint="has it PV drivers, and has it booted? its console tells",
+        )
+
     @staticmethod
     def _where_to_look(name: str) -> str:
         return f"see /var/log/xen/xl-{name}.log and /var/log/xen/console/ there"
@@ -139,7 +171,7 @@ class Domains:
         """Start a domain. Raises Conflict if it exists, ToolFailed with xl's first complaint."""
         if self.find(name) is not None:
             raise Conflict(f"{name} exists already")
-        self._change(xl.create(config), f"{name} cannot be started", CREATE_TIMEOUT)
+        self.change(xl.create(config), f"{name} cannot be started", CREATE_TIMEOUT)
 
     def shutdown(self, name: str, timeout: float) -> None:
         """Ask the guest to power off and wait until the domain is gone; absent is success.
@@ -157,7 +189,7 @@ class Domains:
 
     def _request_shutdown(self, name: str) -> None:
         try:
-            self._change(xl.shutdown(name), f"{name} cannot be shut down", DESTROY_TIMEOUT, absent_is_success=True)
+            self.change(xl.shutdown(name), f"{name} cannot be shut down", DESTROY_TIMEOUT, absent_is_success=True)
         except ToolFailed as error:
             if xl.says_guest_did_not_hear(error.stderr):
                 raise _NotHeard(error.what, command=error.command, hint="look at its console: does it boot?") from None
@@ -177,7 +209,7 @@ class Domains:
     def _destroy(self, name: str) -> None:
         """xl complains when it meets another xl that cleans the same domain up: what counts is that it goes."""
         try:
-            self._change(xl.destroy(name), f"{name} cannot be destroyed", DESTROY_TIMEOUT, absent_is_success=True)
+            self.change(xl.destroy(name), f"{name} cannot be destroyed", DESTROY_TIMEOUT, absent_is_success=True)
         except ToolFailed:
             domain = self.find(name)
             if domain is not None and domain.state is not DomainState.DYING:
@@ -216,7 +248,7 @@ class Domains:
     def save(self, name: str, checkpoint: str, memory_mib: int) -> None:
         """Write a running domain to a file and end it. A failure leaves it running. Raises ToolFailed, TimedOut."""
         timeout = copy_timeout(memory_mib)
-        self._change(xl.save(name, checkpoint), f"{name} cannot be saved", timeout)
+        self.change(xl.save(name, checkpoint), f"{name} cannot be saved", timeout)
         self.await_gone(
             name, DESTROY_TIMEOUT, f"{name} is saved but did not go away", hint="destroy it: xl destroy", reap=False
         )
@@ -225,13 +257,13 @@ class Domains:
         """Continue a saved domain. Raises Conflict if it exists, ToolFailed."""
         if self.find(name) is not None:
             raise Conflict(f"{name} exists already")
-        self._change(xl.restore(config, checkpoint), f"{name} cannot be restored", copy_timeout(memory_mib))
+        self.change(xl.restore(config, checkpoint), f"{name} cannot be restored", copy_timeout(memory_mib))
 
     def migrate(self, name: str, receiver: str, memory_mib: int) -> Optional[DncError]:
         """Run `xl migrate`; returns xl's complaint instead of raising it, since only a look at both hosts
         tells what happened (design rule 4)."""
         try:
-            self._change(xl.migrate(name, receiver), f"{name} cannot be migrated", copy_timeout(memory_mib))
+            self.change(xl.migrate(name, receiver), f"{name} cannot be migrated", copy_timeout(memory_mib))
         except DncError as error:
             return error
         return None
@@ -239,11 +271,11 @@ class Domains:
     def reboot(self, name: str) -> None:
         """Ask the guest to reboot. Raises NotFound, Unsafe (it cannot hear), ToolFailed."""
         self.require_alive(name)
-        self._change(xl.reboot(name), f"{name} cannot be rebooted", DESTROY_TIMEOUT)
+        self.change(xl.reboot(name), f"{name} cannot be rebooted", DESTROY_TIMEOUT)
 
     def unpause(self, name: str) -> None:
         """End one pause; the guest goes on when it was the last, since they add up. Raises ToolFailed."""
-        self._change(xl.unpause(name), f"{name} cannot be unpaused", DESTROY_TIMEOUT)
+        self.change(xl.unpause(name), f"{name} cannot be unpaused", DESTROY_TIMEOUT)
 
     def wake(self, name: str) -> None:
         """End every pause of a domain, whoever made them: ours are made under locks, which the caller holds."""
@@ -255,12 +287,12 @@ class Domains:
 
     def rename(self, name: str, new: str) -> None:
         """Give a domain another name. Raises ToolFailed."""
-        self._change(xl.rename(name, new), f"{name} cannot be renamed to {new}", DESTROY_TIMEOUT)
+        self.change(xl.rename(name, new), f"{name} cannot be renamed to {new}", DESTROY_TIMEOUT)
 
     def resume_suspended(self, name: str) -> None:
         """Continue a domain that a broken-off migration left suspended; older xl knows no `resume`."""
         try:
-            self._change(xl.resume(name), f"{name} cannot be resumed", DESTROY_TIMEOUT)
+            self.change(xl.resume(name), f"{name} cannot be resumed", DESTROY_TIMEOUT)
         except ToolFailed as error:
             if not xl.says_unknown_command(error.stderr):
                 raise
@@ -270,87 +302,74 @@ class Domains:
 
     def attach_disk(self, name: str, specification: str) -> None:
         """Plug a disk. Raises ToolFailed."""
-        self._change(xl.block_attach(name, specification), f"{name}: the disk cannot be attached", CREATE_TIMEOUT)
+        self.change(xl.block_attach(name, specification), f"{name}: the disk cannot be attached", CREATE_TIMEOUT)
 
     def detach_disk(self, name: str, vdev: str, timeout: float) -> None:
-        """Unplug a disk and wait until its backend is gone. Raises ToolFailed, TimedOut: the guest holds it."""
-        self._change(xl.block_detach(name, vdev), f"{name}: {vdev} cannot be detached", DESTROY_TIMEOUT)
+        """Unplug a disk and wait until the guest has let go of it; absent is success.
+
+        By force only what the guest never took, or has closed itself: xl waits for a guest in vain there, and leaves
+        the disk with the domain. Raises Unsafe (it cannot let go: paused, dying), TimedOut: the guest holds it.
+        """
         number = xl.vdev_number(vdev)
+
+        def state() -> Optional[int]:
+            return next((one.state for one in self.backends(name) if one.device == number), None)
+
+        before = state()
+        if before is None:
+            return
+        force = before not in xl.IN_USE
+        if not force:
+            self.require_alive(name)
+        try:
+            self.change(xl.block_detach(name, vdev, force=force), f"{name}: {vdev} stays", DESTROY_TIMEOUT)
+        except ToolFailed as error:
+            self._log.info(f"{name}: {vdev}: {error}")  # the guest may let go later than xl waits
         self._await_unplugged(
-            lambda: all(backend.device != number for backend in self.backends(name)), timeout,
-            f"{name}: the guest does not release {vdev}",
+            lambda: state() is None, timeout, f"{name}: the guest does not release {vdev}",
+            "unmount it in the guest and detach it again; it goes when the guest closes it",
         )
 
     def attach_nic(self, name: str, specification: str) -> None:
         """Plug an interface. Raises ToolFailed."""
-        self._change(
+        self.change(
             xl.network_attach(name, specification), f"{name}: the interface cannot be attached", CREATE_TIMEOUT
         )
 
     def detach_nic(self, name: str, devid: int, timeout: float) -> None:
-        """Unplug an interface and wait until its backend is gone. Raises ToolFailed, TimedOut."""
-        self._change(
+        """Unplug an interface and wait until its backend is gone; xl itself ends one that the guest does not release.
+
+        Raises ToolFailed, TimedOut.
+        """
+        self.change(
             xl.network_detach(name, str(devid)), f"{name}: interface {devid} cannot be detached", DESTROY_TIMEOUT
         )
         self._await_unplugged(
             lambda: all(backend.device != devid for backend in self.network_backends(name)), timeout,
-            f"{name}: the guest does not release interface {devid}",
+            f"{name}: the guest does not release interface {devid}", "unconfigure it in the guest",
         )
-
-    def set_capacity(self, name: str, old: Capacity, new: Capacity, timeout: float) -> None:
-        """Bring a running domain from what it has to what it is to have, and see that it got there.
-
-        Each part only if it differs; the memory last, since it takes the guest's help and `timeout` seconds at most.
-        Raises ToolFailed, TimedOut, Unsafe: then part of it may be done.
-        """
-        if new.weight != old.weight and old.weighed:
-            argv = xl_capacity.set_weight(name, old.scheduler, new.weight)
-            self._change(argv, f"{name}: its weight cannot be changed", DESTROY_TIMEOUT)
-        if new.vcpus != old.vcpus:
-            argv = xl_capacity.set_vcpus(name, new.vcpus)
-            self._change(argv, f"{name}: its virtual CPUs cannot be changed", DESTROY_TIMEOUT)
-        if new.memory_mib != old.memory_mib:
-            argv = xl_capacity.set_memory(name, new.memory_mib)
-            self._change(argv, f"{name}: its memory cannot be changed", DESTROY_TIMEOUT)
-        if not self._runner.dry_run:
-            self._await_memory(name, new.memory_mib, timeout)
-            self._verify_capacity(name, new._replace(weight=new.weight if old.weighed else old.weight))
-
-    def _await_memory(self, name: str, mib: int, timeout: float) -> None:
-        """xl returns before the guest has given or taken anything; it stops some pages short."""
-        near = max(_MEMORY_NEAR_MIB, mib // 64)
-        self._patience.until(
-            lambda: True if abs(self.require_alive(name).memory_mib - mib) <= near else None, timeout=timeout,
-            what=f"{name}: the guest did not come to {mib} MiB", interval=_INTERVAL,
-            hint="has it a balloon driver, and so much to give? its console tells",
-        )
-
-    def _verify_capacity(self, name: str, wanted: Capacity) -> None:
-        """vcpu-set reports success for what it has refused (xl-vcpu-set)."""
-        details = self.details(name)
-        got = details.capacity if details else None
-        if got is None or (got.vcpus, got.weight) != (wanted.vcpus, wanted.weight):
-            raise Unsafe(f"{name}: xl reports success, but it has {got}", hint="look at xl list -l there")
 
     def insert_medium(self, name: str, vdev: str, path: str) -> None:
         """Put a medium into an emulated CD-ROM drive. Raises ToolFailed."""
-        self._change(xl.cd_insert(name, vdev, path), f"{name}: {vdev} takes no medium", DESTROY_TIMEOUT)
+        self.change(xl.cd_insert(name, vdev, path), f"{name}: {vdev} takes no medium", DESTROY_TIMEOUT)
 
     def eject_medium(self, name: str, vdev: str) -> None:
         """Empty an emulated CD-ROM drive. Raises ToolFailed."""
-        self._change(xl.cd_eject(name, vdev), f"{name}: {vdev} cannot be ejected", DESTROY_TIMEOUT)
+        self.change(xl.cd_eject(name, vdev), f"{name}: {vdev} cannot be ejected", DESTROY_TIMEOUT)
 
-    def _await_unplugged(self, unplugged: Callable[[], bool], timeout: float, what: str) -> None:
+    def _await_unplugged(self, unplugged: Callable[[], bool], timeout: float, what: str, hint: str) -> None:
         if not self._runner.dry_run:
             self._patience.until(
-                lambda: unplugged() or None, timeout=timeout, what=what, interval=_INTERVAL,
-                hint="unmount or unconfigure it in the guest",
+                lambda: unplugged() or None, timeout=timeout, what=what, interval=_INTERVAL, hint=hint
             )
 
     def _ask(self, argv: List[str]) -> str:
         return self._runner.run(argv, privileged=True, changes=False).stdout
 
-    def _change(self, argv: List[str], what: str, timeout: float, *, absent_is_success: bool = False) -> None:
+    def change(
+        self, argv: List[str], what: str, timeout: float = DESTROY_TIMEOUT, *, absent_is_success: bool = False
+    ) -> None:
+        """Run an xl command that changes something. Raises ToolFailed: `what`, and xl's first complaint."""
         try:
             self._runner.run(argv, privileged=True, timeout=timeout)
         except ToolFailed as error:

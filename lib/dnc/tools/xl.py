@@ -73,11 +73,23 @@ class DomainDetails(NamedTuple):
     cpu_masked: bool
 
 
+# XenBus states 4 and 5: connected, and asked to close but still open in the guest.
+IN_USE = (4, 5)
+
+
 class Backend(NamedTuple):
-    """One line of `xl block-list` or `xl network-list`: device number and XenBus state of its backend."""
+    """One line of `xl block-list` or `xl network-list`: device number and XenBus state, as the guest's end has it.
+
+    1 to 3: the guest has not taken it yet.
+    """
 
     device: int
     state: int
+
+    @property
+    def connected(self) -> bool:
+        """XenBus state 4: the guest's driver uses it."""
+        return self.state == 4
 
     @property
     def dead(self) -> bool:

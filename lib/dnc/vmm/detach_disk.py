@@ -12,15 +12,20 @@ ARGUMENTS = ("deploy_id", "path", "target", "index", "vm", "host")
 
 
 def run(call: Call) -> None:
-    """What is plugged is looked up by its device, not by TARGET; a disk that is not plugged is success."""
+    """What is plugged is looked up by its device, not by TARGET; a disk that is not plugged is success.
+
+    Raises TimedOut while the guest holds it, Unsafe when it cannot let go (paused, dying, half migrated).
+    """
     vm = open_existing(call)
     disk = vm.document.disk(disk_number(call))
     disks = VmDisks(vm.host, vm.document, call.started, only=disk.id)
     config = disk_config(vm.document, disk, vm.directory, guest_type(vm.document, call.config), disks.device_of)
     name = vm.document.domain
-    details = vm.host.domains.details(name)
-    for live in details.disks if details else ():
-        if live.path == config.path:
-            vm.host.domains.detach_disk(name, live.vdev, call.config.shutdown_timeout)
     with disks.locked(f"detach_disk of VM {vm.document.id}"):
+        details = vm.host.domains.details(name)
+        if details is None:
+            vm.host.domains.require_absent(name)
+        for live in details.disks if details else ():
+            if live.path == config.path:
+                vm.host.domains.detach_disk(name, live.vdev, call.config.shutdown_timeout)
         disks.demote()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import BadInput, DncError, NoSpace, NotFound, Unsafe
+from ..host.live_capacity import set_capacity
 from ..opennebula.driver import Call
 from ..tools.xl_capacity import KIB_IN_MIB, Capacity
 from .start import Vm, open_existing
@@ -42,7 +43,7 @@ def _wanted(vm: Vm, old: Capacity) -> Capacity:
         raise BadInput(f"VM {document.id}: VCPU and MEMORY are at least 1")
     weight = vm.configuration().cpu_weight if old.weighed else old.weight
     if not old.weighed:
-        vm.host.log.info(f"{document.domain}: scheduler {old.scheduler or 'unknown'} knows no weight: CPU has no effect")
+        vm.host.log.info(f"{document.domain}: scheduler {old.scheduler!r} knows no weight, CPU has no effect")
     return old._replace(vcpus=document.vcpus, memory_kib=document.memory_mib * KIB_IN_MIB, weight=weight)
 
 
@@ -68,11 +69,11 @@ def _change(vm: Vm, old: Capacity, new: Capacity) -> None:
     name = vm.document.domain
     timeout = _TIMEOUT_S + abs(new.memory_mib - old.memory_mib) / _MIB_A_SECOND
     try:
-        vm.host.domains.set_capacity(name, old, new, timeout)
+        set_capacity(vm.host, name, old, new, timeout)
     except BaseException as error:
         vm.host.log.warn(f"{name} gets back what it had: {error}")
         try:
-            vm.host.domains.set_capacity(name, new, old, timeout)
+            set_capacity(vm.host, name, new, old, timeout)
         except DncError as second:
             vm.host.log.error(f"{name} is half resized: {second}; as root: xl list -l {name}")
         raise
