@@ -39,7 +39,7 @@ def _spared(item: pytest.Item) -> bool:
     if values is None or values.params.get("drbd") != "9":
         return False
     alone = item.get_closest_marker("parametrize") is not None and "backend" not in values.params
-    without, partly = ("test_bad_input.py", "test_places.py"), ("test_images.py", "test_faults.py")
+    without, partly = ("test_bad_input.py", "test_places.py", "test_actions.py"), ("test_images.py", "test_faults.py")
     return values.params.get("backend", "zfs") != "zfs" or item.path.name in without or (
         alone and item.path.name in partly)
 

@@ -11,6 +11,8 @@ import pytest
 from looks import MIB, no_two_primaries
 from replay import again
 
+from stage import GUEST
+
 pytestmark = pytest.mark.lablong
 
 
@@ -175,7 +177,7 @@ def test_a_paused_guest(stage, vm):
 
 def test_a_shell_at_the_destination(stage, vm):
     """What a broken migration left at the destination does not make the next one fail."""
-    text = f'name = "one-{vm.id}--incoming"\ntype = "pvh"\nmemory = 16\nkernel = "/var/lib/dnc-lab/guest/guest-vmlinuz"\n'
+    text = f'name = "one-{vm.id}--incoming"\ntype = "pvh"\nmemory = 16\nkernel = "{GUEST}/guest-vmlinuz"\n'
     stage.lab.root("node2", ["sh", "-c", "cat > /root/shell.cfg && xl create -p /root/shell.cfg"], input=text)
     before = stage.last_tick(vm)
     stage.cloud.migrate(vm, "node2", live=True).checked()

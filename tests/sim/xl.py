@@ -177,8 +177,8 @@ def _block_detach(world: World, names: list[str], flags: set[str]) -> tuple[int,
             raise Refused(1, (
                 f"libxl: error: libxl_device.c:1194:device_backend_callback: Domain {domain['id']}:unable to remove "
                 f"device with path {path} - rc -9\n"
-                f"libxl: error: libxl_device.c:1495:device_addrm_aocomplete: Domain {domain['id']}:Unable to remove vbd "
-                f"with id {number}\nlibxl_device_disk_safe_remove failed."
+                f"libxl: error: libxl_device.c:1495:device_addrm_aocomplete: Domain {domain['id']}:Unable to remove "
+                f"vbd with id {number}\nlibxl_device_disk_safe_remove failed."
             ))  # fmt: skip
         domain["disks"].remove(disk)
         return 0, "", ""

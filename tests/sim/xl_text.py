@@ -252,7 +252,8 @@ def network_list(domain: Domain) -> str:
     text = "Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path                       \n"
     for nic in domain["nics"]:
         text += (
-            f"{nic['devid']:<3d} 0  {nic['mac']:<17s} {nic['devid']:5d}     {nic.get('state', 4)}     -1   267/268         "
+            f"{nic['devid']:<3d} 0  {nic['mac']:<17s} {nic['devid']:5d}     {nic.get('state', 4)}     -1   267/268"
+            "         "
             f"/local/domain/0/backend/vif/{domain['id']}/{nic['devid']}\n"
         )
     return text

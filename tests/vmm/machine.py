@@ -191,7 +191,9 @@ class Machine(Runner):
             } for guest in self.guests.values()]), ""
         lines = ["Name                                        ID   Mem VCPUs\tState\tTime(s)"]
         for guest in self.guests.values():
-            lines.append(f"{guest.name:40} {guest.number:5} {max(guest.memory, guest.needs):5} {guest.vcpus:5}     {LETTERS[guest.state]}     {1.0}")
+            memory = max(guest.memory, guest.needs)
+            numbers = f"{guest.number:5} {memory:5} {guest.vcpus:5}"
+            lines.append(f"{guest.name:40} {numbers}     {LETTERS[guest.state]}     {1.0}")
         return 0, "\n".join(lines) + "\n", ""
 
     def _xl_create(self, words: list[str]) -> tuple[int, str, str]:
@@ -251,8 +253,8 @@ class Machine(Runner):
     _xl_resume = _xl_unpause
 
     def _xl_info(self, words: list[str]) -> tuple[int, str, str]:
-        return 0, "free_memory            : 100\nhw_caps                : 078bf3fd:80002001\nxen_major              : 4\n" \
-            "xen_minor              : 20\n", ""
+        facts = {"free_memory": "100", "hw_caps": "078bf3fd:80002001", "xen_major": "4", "xen_minor": "20"}
+        return 0, "".join(f"{key:<23}: {value}\n" for key, value in facts.items()), ""
 
     def _xl_mem_set(self, words: list[str]) -> tuple[int, str, str]:
         self.guests[words[0]].memory = int(words[1].rstrip("m"))
