@@ -1,4 +1,4 @@
-"""VMM actions through the stand-in for oned: each twice, and against domains that are absent, paused or half migrated."""
+"""VMM actions through the stand-in for oned: each twice, and against domains absent, paused or half migrated."""
 
 from __future__ import annotations
 

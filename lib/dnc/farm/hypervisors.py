@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import Unsafe
+from ..tools.cpu_features import lacking
 from .session import Answer
 from .sessions import Sessions
 
@@ -17,15 +18,15 @@ def require_fit(farm: Sessions, domain: str, source: str, destination: str) -> N
     """
     answers = farm.all("hypervisor", (source, destination))
     here, there = answers[source], answers[destination]
-    lacking = [name for name in here.get("features", ()) if name not in there.get("features", ())]
-    if lacking and not farm.call(source, "cpu_masked", name=domain)["masked"]:
-        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+    missing = lacking(here.get("features", ()), there.get("features", ()))
+    if missing and not farm.call(source, "cpu_masked", name=domain)["masked"]:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise Unsafe(
-            f"{destination}'s CPU lacks {' '.join(lacking[:_SHOWN])}{more}, which {domain} may use",
+            f"{destination}'s CPU lacks {' '.join(missing[:_SHOWN])}{more}, which {domain} may use",
             hint=f"migrate it cold, or start Xen on {source} with these features hidden (cpuid=no-...)",
         )
-    if lacking:
-        farm.log.warn(f"{destination} lacks {' '.join(lacking)}; {domain} is shown a part of the CPU: Xen decides")
+    if missing:
+        farm.log.warn(f"{destination} lacks {' '.join(missing)}; {domain} is shown a part of the CPU: Xen decides")
     if there.get("version", ()) < here.get("version", ()):
         farm.log.warn(f"{domain} goes to an older Xen: {source} {_text(here)}, {destination} {_text(there)}")
 

@@ -8,7 +8,7 @@ found there, so a host that lacks some of it cannot take it over.
 from __future__ import annotations
 
 import re
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, NamedTuple, Sequence, Tuple
 
 from ..errors import DncError
 
@@ -46,10 +46,6 @@ class Hypervisor(NamedTuple):
     free_mib: int
     features: Tuple[str, ...]
 
-    def lacking(self, wanted: Tuple[str, ...]) -> Tuple[str, ...]:
-        """Which of these features the host has not."""
-        return tuple(name for name in wanted if name not in self.features)
-
 
 def parse_info(text: str) -> Hypervisor:
     """`xl info`. Raises DncError."""
@@ -62,7 +58,12 @@ def parse_info(text: str) -> Hypervisor:
         raise DncError(f"xl info: not understood: {type(error).__name__} {error}") from None
 
 
-def features(words: list[int]) -> Tuple[str, ...]:
+def lacking(wanted: Sequence[str], features: Sequence[str]) -> Tuple[str, ...]:
+    """Which of the wanted features are missing."""
+    return tuple(name for name in wanted if name not in features)
+
+
+def features(words: Sequence[int]) -> Tuple[str, ...]:
     """Names of the features in words of hw_caps; a shorter list, of an older Xen, has none of the rest."""
     return tuple(
         name for index, names in _NAMES.items() if index < len(words)
