@@ -142,6 +142,14 @@ def test_a_start_beside_a_half(machine, half, started):
         assert list(machine.guests) == [half]
 
 
+def test_a_disk_that_another_domain_here_has_is_refused_before_xl_is_called(machine):
+    machine.guests["other"] = machine.guests.pop(NAME)
+    machine.guests["other"].name = "other"
+    with pytest.raises(Unsafe, match=f"other on this host has .*{DISKS[0]}"):
+        machine.do("deploy", f"{machine.directory}/deployment.0", "node1", "901", "node1", text=vm_text(*ROOMY))
+    assert changed(machine) == [] and machine.disks[DISKS[0]].role == "Primary"
+
+
 # Shutdown.
 
 

@@ -85,6 +85,14 @@ class Domains:
         entries = xl.parse_details(self._ask(xl.list_details()))
         return next((entry for entry in entries if entry.name == name), None)
 
+    def user_of(self, paths: Sequence[str]) -> Optional[Tuple[str, str]]:
+        """(domain, path) of a domain here that has one of these devices. Raises ToolFailed."""
+        for entry in xl.parse_details(self._ask(xl.list_details())):
+            for disk in entry.disks:
+                if disk.path in paths:
+                    return entry.name, disk.path
+        return None
+
     def backends(self, name: str) -> Tuple[Backend, ...]:
         """State of each disk's backend. Raises ToolFailed."""
         return xl.parse_block_list(self._ask(xl.block_list(name)))

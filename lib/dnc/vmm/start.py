@@ -81,6 +81,7 @@ def ensure_running(vm: Vm, call: Call, start: Start) -> bool:
             start.started()
             return False
         vm.disks.ensure_startable()
+        _refuse_shared(vm)
         start.check()
         text = render(config)
         _tell(call, config)
@@ -149,6 +150,16 @@ def _clear_halves(vm: Vm) -> None:
             raise Unsafe(f"{half.name} is here, paused: it is half migrated", hint="onevm migrate --live, or terminate")
         vm.host.log.warn(f"{half.name}: removing the shell that a migration has left")
         vm.host.domains.destroy(half.name)
+
+
+def _refuse_shared(vm: Vm) -> None:
+    """A disk that is Primary here although the VM does not run: a killed start has left it so, or another domain has
+    it, which DRBD does not mind. Raises Unsafe."""
+    if not vm.disks.are_used_here():
+        return
+    user = vm.host.domains.user_of(_managed(vm))
+    if user is not None:
+        raise Unsafe(f"{user[0]} on this host has {user[1]}", hint="it is this VM's: see xl list -l, whose it should be")
 
 
 def _managed(vm: Vm) -> Tuple[str, ...]:
