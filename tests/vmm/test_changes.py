@@ -324,6 +324,20 @@ def test_saved_twice_and_restored_twice(machine):
         assert NAME in machine.guests and files(machine) == []
 
 
+def test_memory_that_is_whole_is_never_lost(machine, monkeypatch):
+    """The domain does not go away in time, or the action is killed: saving again, or restoring, finds it."""
+    monkeypatch.setattr("dnc.host.domains.Domains.await_saved", lambda self, name: (_ for _ in ()).throw(TimedOut("x")))
+    for go_on in (save, restore):
+        with pytest.raises(TimedOut):
+            save(machine)
+        assert files(machine) == ["checkpoint.disks", "checkpoint.whole"]
+        go_on(machine)
+        if go_on is save:
+            assert files(machine) == ["checkpoint", "checkpoint.disks"]
+            restore(machine)
+        assert NAME in machine.guests and files(machine) == []
+
+
 def moved_on(machine, how: str) -> None:
     each = machine.disks[DISKS[1]]
     if how == "generation":

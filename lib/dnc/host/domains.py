@@ -254,9 +254,14 @@ class Domains:
         self._patience.until(gone, timeout=timeout, what=what, hint=hint, interval=_INTERVAL)
 
     def save(self, name: str, checkpoint: str, memory_mib: int) -> None:
-        """Write a running domain to a file and end it. A failure leaves it running. Raises ToolFailed, TimedOut."""
-        timeout = copy_timeout(memory_mib)
-        self.change(xl.save(name, checkpoint), f"{name} cannot be saved", timeout)
+        """Write a running domain to a file and end it: it may take a moment to go. A failure leaves it running.
+
+        Raises ToolFailed, TimedOut.
+        """
+        self.change(xl.save(name, checkpoint), f"{name} cannot be saved", copy_timeout(memory_mib))
+
+    def await_saved(self, name: str) -> None:
+        """Wait until a domain that was saved is gone. Raises TimedOut."""
         self.await_gone(
             name, DESTROY_TIMEOUT, f"{name} is saved but did not go away", hint="destroy it: xl destroy", reap=False
         )

@@ -26,6 +26,7 @@ class Checkpoint:
         self._vm = vm
         self.path = path
         self.passing = f"{path}.new"
+        self._whole = f"{path}.whole"
         self._note = f"{path}{NOTE}"
 
     # Saving.
@@ -37,6 +38,7 @@ class Checkpoint:
             return
         try:
             files.remove(self.passing)
+            files.remove(self._whole)
             os.close(os.open(self.passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         except OSError as error:
             raise explain(error, self.passing) from None
@@ -45,23 +47,39 @@ class Checkpoint:
         """Forget what `prepare` began."""
         self._vm.host.files.remove(self.passing)
 
-    def put_in_place(self) -> None:
-        """The domain is gone: the file is whole, and nobody writes to the disks. The note comes first."""
-        if self._vm.host.files.would(f"rename {self.passing} to {self.path}"):
+    def keep(self) -> None:
+        """xl has written all of it: from here on it is never lost, wherever the action ends. The note comes first."""
+        if self._vm.host.files.would(f"keep {self.passing}"):
             return
-        self._write_note(self._now(), spent=False)
+        self.note()
         try:
             descriptor = os.open(self.passing, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            if os.path.exists(self.path):
-                os.replace(self.path, f"{self.path}.old")
-            os.replace(self.passing, self.path)
+            os.replace(self.passing, self._whole)
             sync_directory(os.path.dirname(self.path))
         except OSError as error:
             raise explain(error, self.path) from None
+
+    def note(self) -> None:
+        """The disks as they are now are those that the memory fits."""
+        if not self._vm.host.files.would(f"write {self._note}"):
+            self._write_note(self._now(), spent=False)
+
+    def put_in_place(self) -> bool:
+        """Give what was kept its name; False when there is nothing."""
+        if not os.path.exists(self._whole) or self._vm.host.files.would(f"rename {self._whole} to {self.path}"):
+            return False
+        try:
+            if os.path.exists(self.path):
+                os.replace(self.path, f"{self.path}.old")
+            os.replace(self._whole, self.path)
+            sync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            raise explain(error, self.path) from None
+        return True
 
     # Restoring.
 
@@ -73,8 +91,9 @@ class Checkpoint:
     def check(self) -> None:
         """That the disks are as they were when it was saved. Raises NotFound, Unsafe.
 
-        One without a note, of an older version, is taken on trust.
+        One without a note, of an older version, is taken on trust. What a `save` that was cut off has kept is it.
         """
+        self.put_in_place()
         if not self.exists:
             raise NotFound(f"{self.path} does not exist", hint=f"was the VM saved here? {_ANEW}")
         note = self._read_note()
@@ -116,7 +135,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """The guest runs: its memory of then fits no disk any more. The note goes last."""
-        for path in (self.path, f"{self.path}.old", self.passing, self._note):
+        for path in (self.path, f"{self.path}.old", self.passing, self._whole, self._note):
             self._vm.host.files.remove(path)
 
     def _now(self) -> Dict[str, DataState]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import DncError
+from ..errors import NotFound, Unsafe
 from ..grammar import parse_path
 from ..opennebula.driver import Call
 from .checkpoint import Checkpoint
@@ -30,16 +30,21 @@ def run(call: Call) -> None:
         except BaseException:
             checkpoint.abandon()
             raise
+        checkpoint.keep()
+        vm.host.domains.await_saved(name)
         vm.disks.demote()
+        checkpoint.note()  # once more: what was under way is written only now
         checkpoint.put_in_place()
 
 
 def _was_saved(vm: Vm, checkpoint: Checkpoint) -> bool:
-    if not checkpoint.exists or vm.host.domains.halves(vm.document.domain):
+    if vm.host.domains.halves(vm.document.domain):
         return False
     try:
         checkpoint.check()
-    except DncError as error:
+    except NotFound:
+        return False
+    except Unsafe as error:
         vm.host.log.info(f"the checkpoint that is there is an older one: {error}")
         return False
     vm.disks.demote()

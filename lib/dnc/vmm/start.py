@@ -159,7 +159,7 @@ def _refuse_shared(vm: Vm) -> None:
         return
     user = vm.host.domains.user_of(_managed(vm))
     if user is not None:
-        raise Unsafe(f"{user[0]} on this host has {user[1]}", hint="it is this VM's: see xl list -l, whose it should be")
+        raise Unsafe(f"{user[0]} on this host has {user[1]}", hint="it is this VM's: look at xl list -l")
 
 
 def _managed(vm: Vm) -> Tuple[str, ...]:
