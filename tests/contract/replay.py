@@ -16,10 +16,10 @@ def last_call(cloud: Oned, action: str) -> Call:
     raise LookupError(f"no vmm/{action} so far")
 
 
-def again(cloud: Oned, action: str, **changes: object) -> Completed:
-    """Run the newest call of a VMM action again, or one like it; it is not recorded."""
-    call = dataclasses.replace(last_call(cloud, action), **changes)  # type: ignore[arg-type]
-    stream = cloud.backend.open_stream(call.where, action == "migrate")
+def again(cloud: Oned, like: str, **changes: object) -> Completed:
+    """Run the newest call of the VMM action `like` again, or one that differs by `changes`; it is not recorded."""
+    call = dataclasses.replace(last_call(cloud, like), **changes)  # type: ignore[arg-type]
+    stream = cloud.backend.open_stream(call.where, call.action == "migrate")
     try:
         return stream.script(call)
     finally:
