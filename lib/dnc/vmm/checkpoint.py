@@ -119,13 +119,11 @@ class Checkpoint:
             self._vm.host.files.write_record(self._note, {**note, "spent": True})
 
     def spare(self, before: Optional[Dict[str, DataState]]) -> None:
-        """The start failed; if nothing was written since `before`, the memory still fits. Raises NotFound."""
-        note = self._read_note()
-        if note is None or before is None or self._vm.host.runner.dry_run:
+        """xl could not start it; if nothing was written since `before`, the memory still fits. Raises NotFound."""
+        if self._read_note() is None or before is None or self._vm.host.runner.dry_run:
             return
         now = self._now()
-        if all(before[disk].written is not None and state.written == before[disk].written
-               for disk, state in now.items()):
+        if all(state.written == before[disk].written for disk, state in now.items()):
             # Promoting without a peer may have begun a new generation: the note says what is true now.
             self._write_note(now, spent=False)
 

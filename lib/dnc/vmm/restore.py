@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import DncError, NotFound, Unsafe
+from ..errors import NotFound, ToolFailed, Unsafe
 from ..grammar import parse_path
 from ..opennebula.driver import Call
 from .checkpoint import Checkpoint
@@ -55,7 +55,7 @@ class Continuing(Start):
             return
         try:
             domains.restore(name, config, self._checkpoint.path, self._vm.document.memory_max_mib)
-        except DncError:
+        except ToolFailed:
             if domains.find(name) is None:
                 self._checkpoint.spare(before)
             raise
