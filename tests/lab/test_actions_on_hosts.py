@@ -118,8 +118,9 @@ def test_an_interface_comes_and_goes_and_a_failed_one_leaves_no_trace(stage, vm)
     assert again(cloud, "detach_nic").rc == 0
     bridge = cloud.create_network("broken", bridge="br0")
     script = "/etc/xen/scripts/vif-bridge"
-    stage.lab.root("node1", ["sh", "-c", f"mv {script} {script}.away; printf '#!/bin/sh\\nexit 1\\n' > {script}; "
-                                         f"chmod +x {script}"])
+    stage.lab.root("node1", ["mv", script, f"{script}.away"])
+    stage.lab.root("node1", ["sh", "-c", f"cat > {script}; chmod +x {script}"],
+                   input='#!/bin/sh\n[ "$1" != online ] || exit 1\n')
     failed = cloud.attach_nic(vm, {"NETWORK": bridge.name})
     stage.lab.root("node1", ["mv", f"{script}.away", script])
     assert not failed.ok
@@ -131,7 +132,7 @@ def test_an_interface_comes_and_goes_and_a_failed_one_leaves_no_trace(stage, vm)
 
 def test_the_context_of_a_running_guest(stage, vm):
     cloud = stage.cloud
-    cloud.update_configuration(vm, {"CONTEXT": {"NETWORK": "YES", "GREETING": "hello again"}}, append=False).checked()
+    cloud.update_configuration(vm, {"CONTEXT": {"NETWORK": "YES", "GREETING": "hello again"}}, append=True).checked()
     for action in ("prereconfigure", "reconfigure"):
         assert again(cloud, action).rc == 0
     target = next(one["vdev"] for one in seen(stage, vm)[1] if "/datastores/" in one["pdev_path"])
@@ -167,17 +168,18 @@ def test_a_paused_guest(stage, vm):
     cloud.poweroff(vm).checked()
     assert again(cloud, "shutdown").rc == 0
     assert stage.domain_hosts(vm) == []
-    for action in ("reboot", "reset", "resize", "attach_nic"):
-        gone = again(cloud, action)
+    for like, action in (("reboot", "reboot"), ("reboot", "reset"), ("resize", "resize"), ("attach_nic", "attach_nic")):
+        gone = again(cloud, like, action=action)
         assert gone.rc == 1 and "does not run here" in gone.stderr, action
+    before = stage.last_tick(vm)
     cloud.resume(vm).checked()
     assert again(cloud, "deploy").rc == 0
-    stage.wait_for_tick(vm, 1)
+    stage.wait_for_tick(vm, before)
 
 
 def test_a_shell_at_the_destination(stage, vm):
     """What a broken migration left at the destination does not make the next one fail."""
-    text = f'name = "one-{vm.id}--incoming"\ntype = "pvh"\nmemory = 16\nkernel = "{GUEST}/guest-vmlinuz"\n'
+    text = f'name = "one-{vm.id}--incoming"\ntype = "pvh"\nmemory = 64\nkernel = "{GUEST}/guest-vmlinuz"\n'
     stage.lab.root("node2", ["sh", "-c", "cat > /root/shell.cfg && xl create -p /root/shell.cfg"], input=text)
     before = stage.last_tick(vm)
     stage.cloud.migrate(vm, "node2", live=True).checked()
