@@ -1,4 +1,4 @@
-"""A burst of clones on the simulated farm: as many at a time as OpenNebula's driver runs, none may fail or collide."""
+"""A burst of clones, as many at a time as OpenNebula runs: none may fail or collide; simulated and on the lab."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from .counts import KERNEL, REPLICAS, fill, simulated
 from .results import Row, not_run
+from .stand import Stand, clone_lines, each_backend, image_of
 from .timing import CannotMeasure
 
 GROUP = "burst"
 CLONES = 100
+CLONES_ON_LAB = 20
 AT_A_TIME = 15
+IMAGE_MIB = 8
 _MINOR = re.compile(r"device minor (\d+);")
+_HEADER = "# dnc "  # how each of our resource files begins
 
 
 def measure(_repeat: int, progress: Callable[[str], None], _stand: object = None) -> list[Row]:
@@ -35,7 +38,9 @@ def measure(_repeat: int, progress: Callable[[str], None], _stand: object = None
         progress(f"{CLONES} clones, {AT_A_TIME} at a time")
         seconds, failed = run(cloud, [line for line, _delete in lines])
         sessions = len(counting.frontend.read_text().splitlines()) - before
-        doubles = double_minors(counting.hosts)
+        texts = [[file.read_text() for file in (log.parents[1] / "etc/drbd.d").glob("one-*.res")]
+                 for log in counting.hosts]  # the logs lie in each host's /tmp
+        doubles = sum(map(double_minors, texts))
         progress("and all of them removed")
         removal, left = run(cloud, [delete for _line, delete in lines])
         if failed:
@@ -69,11 +74,35 @@ def run(cloud: Any, lines: list[str]) -> tuple[float, list[str]]:
     return time.monotonic() - began, failed
 
 
-def double_minors(logs: Sequence[Path]) -> int:
-    """How many resources share their minor with another one of the same host; `logs` lie in each host's /tmp."""
+def double_minors(files: Sequence[str]) -> int:
+    """How many resources share their minor with another one of the same host; the host's resource files."""
+    minors = [set(_MINOR.findall(text)) for text in files]
+    return sum(map(len, minors)) - len(set().union(*minors))
+
+
+def on_lab(_repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
+    """The same with CLONES_ON_LAB clones on the two real hosts, on each backend. Raises CannotMeasure."""
+    stage = stand.stage
+    return each_backend(GROUP, f"{CLONES_ON_LAB} clones", lambda backend: _on_lab(stage, backend, progress))
+
+
+def _on_lab(stage: Any, backend: str, progress: Callable[[str], None]) -> list[Row]:
+    image = image_of(stage, backend, f"burst-{backend}", size_mb=IMAGE_MIB)
+    lines = [clone_lines(stage, image) for _ in range(CLONES_ON_LAB)]
+    progress(f"{backend}: {CLONES_ON_LAB} clones, {AT_A_TIME} at a time")
+    seconds, failed = run(stage.cloud, [clone for _name, clone, _delete in lines])
     doubles = 0
-    for log in logs:
-        files = (log.parents[1] / "etc/drbd.d").glob("one-*.res")
-        minors = [set(_MINOR.findall(file.read_text())) for file in files]
-        doubles += sum(map(len, minors)) - len(set().union(*minors))
-    return doubles
+    for host in stage.lab.hosts:
+        text = stage.lab.root(host, ["cat", *(f"/etc/drbd.d/{name}.res" for name, _clone, _delete in lines)]).stdout
+        doubles += double_minors(text.split(_HEADER)[1:])
+    progress(f"{backend}: and all of them removed")
+    removal, left = run(stage.cloud, [delete for _name, _clone, delete in lines])
+    if failed or left:
+        return [not_run(GROUP, f"{CLONES_ON_LAB} clones, {backend}", (failed + left)[0])]
+    stage.cloud.delete_image(image)
+    what = f"{CLONES_ON_LAB} clones, {AT_A_TIME} at a time, {backend}"
+    return [
+        Row(GROUP, f"{what}: minors used twice", "", doubles, 0),
+        Row(GROUP, f"{what}: time", "s", seconds, None, f"{seconds / CLONES_ON_LAB:.2f} s a clone"),
+        Row(GROUP, f"{CLONES_ON_LAB} removals, {backend}: time", "s", removal, None),
+    ]

@@ -41,6 +41,7 @@ PARTS = (
     Part("counts", "sessions, questions, processes of actions, simulated farm", counts.measure, repeat=1),
     Part("places", "placement among two hosts and among a thousand, on made-up answers", places.measure, repeat=5),
     Part("burst", "100 clones, 15 at a time, simulated farm", burst.measure, repeat=1),
+    Part("labburst", "20 clones, 15 at a time, on the two hosts", burst.on_lab, repeat=1, needs_lab=True),
     Part("clone", "driver time of TM clone against the raw commands", clones.against_raw, repeat=3, needs_lab=True),
     Part("snapshot", "snapshot, revert and saveas, and how long the guest waits", snapshots.measure, repeat=3,
          needs_lab=True),

@@ -7,11 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import raw_clone
-from .results import Row, median, not_run
-from .stand import Stand, clone_lines, image_of, transfer
-from .timing import CannotMeasure
+from .results import Row, median
+from .stand import Stand, clone_lines, each_backend, image_of, transfer
 
-BACKENDS = ("zfs", "thin")
 RATIO_BUDGET = 1.3
 SIZES_GB = (1, 8, 64)
 # "Same time" as a number: the room that single measurements need; a cost that grew with size would be 64-fold.
@@ -30,14 +28,10 @@ vgextend -q -y vg0 "$disk"; lvextend -q -L +90G vg0/pool"""
 
 def against_raw(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
     """The driver and the raw commands in turns, on the same image, on each backend. Raises CannotMeasure."""
-    rows = []
-    for backend in BACKENDS:
-        what = f"driver / raw commands, {backend}"
-        try:
-            rows += _against_raw(stand.stage, backend, repeat, progress)
-        except CannotMeasure as error:
-            rows.append(not_run("clone", what, error))
-    return rows
+    stage = stand.stage
+    return each_backend(
+        "clone", "driver / raw commands", lambda backend: _against_raw(stage, backend, repeat, progress)
+    )
 
 
 def _against_raw(stage: Any, backend: str, repeat: int, progress: Callable[[str], None]) -> list[Row]:
@@ -68,17 +62,14 @@ def _against_raw(stage: Any, backend: str, repeat: int, progress: Callable[[str]
 
 def against_size(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
     """Clones of images of several sizes in turns, on each backend. Raises CannotMeasure."""
-    rows = []
+    stage = stand.stage
     progress("pools enlarged")
     with ThreadPoolExecutor() as pool:
-        lab = stand.stage.lab
+        lab = stage.lab
         list(pool.map(lambda host: lab.root(host, ["sh", "-c", ENLARGE], timeout=ENLARGE_S), lab.hosts))
-    for backend in BACKENDS:
-        try:
-            rows += _against_size(stand.stage, backend, repeat, progress)
-        except CannotMeasure as error:
-            rows.append(not_run("size", f"clone time against image size, {backend}", error))
-    return rows
+    return each_backend(
+        "size", "clone time against image size", lambda backend: _against_size(stage, backend, repeat, progress)
+    )
 
 
 def _against_size(stage: Any, backend: str, repeat: int, progress: Callable[[str], None]) -> list[Row]:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import raw_clone
-from .clones import BACKENDS
 from .raw_clone import NAME, Step
-from .results import Row, median, not_run
-from .stand import HOST, Stand, clone_lines, image_of, transfer
-from .timing import CannotMeasure
+from .results import Row, median
+from .stand import HOST, Stand, clone_lines, each_backend, image_of, transfer
 
 IMAGE_MIB = 64
 STEP_MIB = 64  # what each turn adds; whole extents of any LVM
@@ -20,13 +18,8 @@ OLD_METADATA = 48 << 10  # more than one slot's metadata at these sizes takes
 
 def measure(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
     """Driver and raw commands in turns, on each backend. Raises CannotMeasure."""
-    rows = []
-    for backend in BACKENDS:
-        try:
-            rows += _measure(stand.stage, backend, repeat, progress)
-        except CannotMeasure as error:
-            rows.append(not_run("resize", f"driver / raw commands, {backend}", error))
-    return rows
+    stage = stand.stage
+    return each_backend("resize", "driver / raw commands", lambda backend: _measure(stage, backend, repeat, progress))
 
 
 def _measure(stage: Any, backend: str, repeat: int, progress: Callable[[str], None]) -> list[Row]:

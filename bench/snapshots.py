@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import raw_clone
-from .clones import BACKENDS
-from .results import Row, median, not_run
-from .stand import HOST, Stand, last_line, transfer
+from .results import Row, median
+from .stand import HOST, Stand, each_backend, last_line, transfer
 from .timing import CannotMeasure
 
 GROUP = "snapshot"
@@ -19,13 +18,8 @@ _FROZEN = re.compile(r"frozen for (\d+) ms")
 
 def measure(repeat: int, progress: Callable[[str], None], stand: Stand) -> list[Row]:
     """Rows of both backends. Raises CannotMeasure."""
-    rows = []
-    for backend in BACKENDS:
-        try:
-            rows += _measure(stand.stage, backend, repeat, progress)
-        except CannotMeasure as error:
-            rows.append(not_run(GROUP, f"snapshots, {backend}", error))
-    return rows
+    stage = stand.stage
+    return each_backend(GROUP, "snapshots", lambda backend: _measure(stage, backend, repeat, progress))
 
 
 def _measure(stage: Any, backend: str, repeat: int, progress: Callable[[str], None]) -> list[Row]:

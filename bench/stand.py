@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from .results import Row, not_run
 from .timing import CannotMeasure
 
 LAB = "bench"
 HOST = "node1"
+BACKENDS = ("zfs", "thin")
 
 
 class Stand:
@@ -54,6 +57,17 @@ class Stand:
         if self._stage is not None:
             self._stage.stop()
             self._stage = None
+
+
+def each_backend(group: str, what: str, measure: Callable[[str], list[Row]]) -> list[Row]:
+    """The rows of both backends; one that cannot be measured is a row that says why, and stops not the other."""
+    rows = []
+    for backend in BACKENDS:
+        try:
+            rows += measure(backend)
+        except CannotMeasure as error:
+            rows.append(not_run(group, f"{what}, {backend}", error))
+    return rows
 
 
 def transfer(stage: Any, line: str) -> float:

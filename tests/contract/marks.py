@@ -11,5 +11,6 @@ THIN_FIRST = pytest.mark.parametrize("backend", ["thin", pytest.param("zfs", mar
 
 
 def first(*chosen: object, later: tuple[object, ...] = ()) -> list[object]:
-    """Parameters: `chosen` always, `later` in the thorough run."""
-    return [*chosen, *(pytest.param(value, marks=THOROUGH) for value in later)]
+    """Parameters, or tuples of several: `chosen` always, `later` in the thorough run."""
+    rest = (value if isinstance(value, tuple) else (value,) for value in later)
+    return [*chosen, *(pytest.param(*values, marks=THOROUGH) for values in rest)]

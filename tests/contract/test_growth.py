@@ -17,6 +17,7 @@ from oned import VirtualMachine
 
 pytestmark = pytest.mark.sim
 SIZE = 2 * MIB
+RESIZE = {"8.4": "--assume-clean resize", "9": "resize --assume-clean"}
 
 
 def disk_of(vm: VirtualMachine, number: int = 0) -> str:
@@ -58,7 +59,10 @@ def paused(stage: SimStage) -> list[str]:
     return [name for host in stage.hosts for name, one in stage.farm.domains(host).items() if one["state"] == "paused"]
 
 
-@pytest.mark.parametrize("state", first("RUNNING", "POWEROFF", later=("UNDEPLOYED",)))
+@pytest.mark.parametrize(("backend", "state"), first(
+    ("zfs", "RUNNING"), ("thin", "POWEROFF"),
+    later=(("zfs", "POWEROFF"), ("thin", "RUNNING"), ("zfs", "UNDEPLOYED"), ("thin", "UNDEPLOYED")),
+))
 def test_resize(stage: SimStage, backend: str, state: str) -> None:
     """A clone, a persistent image and a volatile disk, twice each; after it everything works as before."""
     cloud = stage.cloud
@@ -191,7 +195,7 @@ def test_resize_killed_at_every_command(stage: SimStage, backend: str, state: st
 def test_a_guest_goes_on_by_itself_when_a_resize_is_killed(stage: SimStage) -> None:
     """Its new space is not zeroed unseen by the next run: it may have written there."""
     vm = stage.bare(stage.import_image("zfs"))
-    stage.farm.crash_at("node1", 1, "after", "agent", "--assume-clean resize")
+    stage.farm.crash_at("node1", 1, "after", "agent", RESIZE[stage.drbd])
     assert not stage.cloud.resize_disk(vm, 0, 8).ok
     end = time.monotonic() + 30
     while paused(stage) and time.monotonic() < end:
@@ -207,7 +211,7 @@ def test_a_half_grown_disk_has_no_snapshot_and_no_clone(stage: SimStage) -> None
     image = stage.import_image("thin", persistent=True)
     vm = stage.bare(image)
     stage.cloud.poweroff(vm, hard=True).checked()
-    stage.farm.crash_at("node1", 1, "before", "agent", "--assume-clean resize")
+    stage.farm.crash_at("node1", 1, "before", "agent", RESIZE[stage.drbd])
     assert not stage.cloud.resize_disk(vm, 0, 8).ok
     stage.farm.clear_faults()
     operation = stage.cloud.snapshot_disk(vm, 0, "half")

@@ -194,3 +194,13 @@ class FakeFarm:
 
     def fail(self, host: str) -> None:
         self.hosts[host].down = Unreachable("no route to host", host=host)
+
+
+def two_with_images(monkeypatch: Any) -> FakeFarm:
+    """node1 and node2 with image one-7 and persistent image one-8 at rest; sessions go there."""
+    found = FakeFarm("node1", "node2")
+    for name in ("node1", "node2"):
+        found[name].have(spec("one-7"))
+        found[name].have(spec("one-8"))
+    monkeypatch.setattr("dnc.farm.sessions.Session", found.connect)
+    return found

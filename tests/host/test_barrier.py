@@ -142,7 +142,8 @@ def test_a_process_apart_outlives_the_one_that_started_it(tmp_path):
     def act(requests, _replies):
         while os.read(requests, 64):
             pass
-        done.write_text("thawed")
+        (tmp_path / "begun").write_text("thawed")
+        (tmp_path / "begun").rename(done)
 
     started = os.fork()
     if not started:

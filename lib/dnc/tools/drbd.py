@@ -162,12 +162,18 @@ class PeerStatus(NamedTuple):
         return self.connection == "Connected"
 
     @property
+    def bare(self) -> bool:
+        """Whether it has no disk, on purpose or since that failed (on-io-error detach)."""
+        return self.client or self.disk in _BARE
+
+    @property
     def equal(self) -> bool:
         """Connected, UpToDate, nothing out of sync."""
         idle = self.replication == "Established"
         return self.connected and idle and self.disk is DiskState.UP_TO_DATE and self.out_of_sync == 0
 
 
+_BARE = (DiskState.DISKLESS, DiskState.FAILED)
 MISSING = "Missing"  # our word for a member that the kernel has no connection object for
 
 
@@ -188,8 +194,13 @@ class ResourceStatus(NamedTuple):
 
     @property
     def usable(self) -> bool:
-        """Whether a guest here would see the newest data: UpToDate, or a client of somebody who is."""
-        if not self.client:
+        """Whether a guest may start here: UpToDate, or a client of somebody who is."""
+        return self.served if self.client else self.disk is DiskState.UP_TO_DATE
+
+    @property
+    def served(self) -> bool:
+        """Whether a guest that runs here sees the newest data, even through a peer since the disk here failed."""
+        if not self.client and self.disk not in _BARE:
             return self.disk is DiskState.UP_TO_DATE
         return any(peer.connected and peer.disk is DiskState.UP_TO_DATE for peer in self.peers)
 
@@ -202,9 +213,9 @@ class ResourceStatus(NamedTuple):
         """Whether this host and the peer `host` may both be Primary: of the others nothing is asked."""
         only = self.peers[0] if len(self.peers) == 1 else None
         peer = next((peer for peer in self.peers if peer.host == host), only)
-        if peer is None or not self.usable or self.suspended:
+        if peer is None or not self.served or self.suspended:
             return False
-        return peer.connected if peer.client else peer.equal
+        return peer.connected and self.usable if peer.bare else peer.equal
 
     @property
     def standalone(self) -> bool:

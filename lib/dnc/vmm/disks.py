@@ -103,7 +103,7 @@ class VmDisks:
 
     @staticmethod
     def _check_pair(name: str, destination: str, status: Optional[ResourceStatus]) -> None:
-        if status is None or status.role is not Role.PRIMARY or not status.usable:
+        if status is None or status.role is not Role.PRIMARY or not status.served:
             raise Unsafe(f"{name} is not Primary and UpToDate here: {status.summary() if status else 'down'}")
         for peer in status.peers:
             if peer.host == destination or len(status.peers) == 1:
