@@ -96,12 +96,7 @@ def test_a_disk_comes_and_goes(stage, vm):
     size = int(ask(stage, vm, f"cat /sys/class/block/{target}/size", r"^\d+$")) * 512
     assert 16 * MIB <= size < 24 * MIB
     ask(stage, vm, f"sh -c 'tail -f /dev/null </dev/{target} >/dev/null & echo $! >/holder; echo held'", "held")
-    stage.configure(SHUTDOWN_TIMEOUT="20")
-    held = cloud.detach_disk(vm, int(vm.disks[-1]["DISK_ID"]))
-    assert not held.ok and f"does not release {target}" in held.error
-    assert stage.proc_drbd("node1", name)["ro"] == "Primary/Secondary"
-    ask(stage, vm, "sh -c 'kill $(cat /holder); echo let go'", "let go")
-    stage.configure()
+    # Linux 6.12 lets go of what a process has open: that gets errors, and the host its disk.
     cloud.detach_disk(vm, int(vm.disks[-1]["DISK_ID"])).checked()
     assert again(cloud, "detach_disk").rc == 0
     assert [one for one in seen(stage, vm)[1] if name in one["pdev_path"]] == []
