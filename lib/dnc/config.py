@@ -45,6 +45,7 @@ class Config(NamedTuple):
     discard: str
     pci_seize: str
     vtpm_backend: str
+    on_shutdown_timeout: str
     safe_dirs: Tuple[str, ...]
     restricted_dirs: Tuple[str, ...]
     hypervisor: str
@@ -190,6 +191,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "DISCARD": ("", _choice("", "unmap", "ignore")),
     "PCI_SEIZE": ("no", _choice("no", "yes")),
     "VTPM_BACKEND": ("", _matching(_DOMAIN_NAME, "takes the name of a domain")),
+    "ON_SHUTDOWN_TIMEOUT": ("keep", _choice("keep", "destroy")),
     "SAFE_DIRS": ("/var/tmp", _paths),
     "RESTRICTED_DIRS": ("/", _paths),
     "HYPERVISOR": ("", _matching(_DOMAIN_NAME, "takes one word of letters, digits, _, . and -")),

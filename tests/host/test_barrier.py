@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from dnc.command import start_apart
-from dnc.errors import DncError, ToolFailed
+from dnc.errors import DncError, TimedOut, ToolFailed
 from dnc.host import freezing
 from dnc.log import Log
 
@@ -29,7 +29,7 @@ class Xl:
             notes.write(" ".join(argv) + "\n")
         for text, stderr in self.refuse:
             if text in argv:
-                error = ToolFailed("xl failed")
+                error = TimedOut("xl did not end") if stderr == "slow" else ToolFailed("xl failed")
                 error.stderr = stderr
                 raise error
 
@@ -84,7 +84,7 @@ def test_thawed_when_nobody_tells(holder, end, limit):
 
 
 @pytest.mark.parametrize(("refuse", "said", "tries"), [
-    ([("pause", "libxl: error")], "failed: xl failed\n", 1),
+    ([("pause", "libxl: error")], "failed: xl failed\n", 0),  # what never was paused is another's, if it is paused
     ([("unpause", "one-1 is an invalid domain identifier (rc=-6)")], "frozen\n", 1),
     ([("unpause", "libxl: error")], "frozen\n", 3),
 ])
@@ -101,7 +101,8 @@ def test_refusals(holder, refuse, said, tries):
 
 @pytest.mark.parametrize(("refuse", "unpaused", "told"), [
     ((), 1, False),
-    ([("pause", "libxl: error")], 1, False),  # the holder thawed, a second time would end somebody else's pause
+    ([("pause", "libxl: error")], 0, False),  # refused: an unpause would end somebody else's pause
+    ([("pause", "slow")], 1, False),  # without an end: it may have paused
     ([("unpause", "libxl: error")], 6, True),  # three tries of the holder, three of ours, then a person is called
 ])
 def test_a_guest_is_thawed_once_and_who_stays_frozen_is_told(tmp_path, monkeypatch, refuse, unpaused, told):
@@ -119,6 +120,19 @@ def test_a_guest_is_thawed_once_and_who_stays_frozen_is_told(tmp_path, monkeypat
     held.thaw()
     assert notes.read_text().split("\n").count("xl unpause one-1") == unpaused
     assert any("as root on this host: xl unpause one-1" in line for line in lines) == told
+
+
+def test_of_several_only_what_was_frozen_is_thawed(tmp_path, monkeypatch):
+    notes = tmp_path / "notes"
+    notes.touch()
+    runner = Xl(notes, [("two", "libxl: error")])
+    monkeypatch.setattr(freezing, "Runner", lambda log: runner)
+    host = SimpleNamespace(runner=runner, log=Log("test", sink=lambda level, text: None))
+    names = ("one", "two", "three")
+    held = freezing.Holder(host, [["suspend", name] for name in names], [["resume", name] for name in names], None)
+    with pytest.raises(DncError, match="cannot be frozen: failed: xl failed"):
+        held.freeze("disks")
+    assert notes.read_text().split("\n")[:-1] == ["suspend one", "suspend two", "resume one"]
 
 
 def test_a_process_apart_outlives_the_one_that_started_it(tmp_path):

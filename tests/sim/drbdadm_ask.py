@@ -54,7 +54,7 @@ def pair(which: str) -> Action:
 
 
 def show_gi(world: World, config: Config, full: str, _options: Options) -> tuple[int, str, str]:
-    metadata = drbd_meta.read(os.path.realpath(own_section(config, full)["backing"]))
+    metadata = drbd_meta.read(os.path.realpath(own_section(config, full.split("/")[0])["backing"]))
     if metadata is None:
         raise Refused(255, "No valid meta data found")
     return 0, drbd_meta.line(metadata) + "\n", ""

@@ -135,6 +135,18 @@ class Faults:
         with self._world(host).open():
             self._opened.of()["sudo"] = not denied
 
+    def holds(self, domain: str, *vdevs: str) -> None:
+        """The guest has these disks open and lets none of them go; without disks, it has none open."""
+        with self._world().open() as state:
+            state["held"] = [f"{domain}/{vdev}" for vdev in vdevs]
+
+    def has_cpu(self, host: str, hw_caps: str = "") -> None:
+        """The CPU features that `xl info` tells; without, those of all hosts."""
+        with self._world(host).open():
+            xen = self._opened.of()["xen"]
+            xen.pop("hw_caps", None)
+            xen.update({"hw_caps": hw_caps} if hw_caps else {})
+
     def unload_drbd(self, host: str) -> None:
         """The module is not there, and cannot be loaded."""
         with self._world(host).open():

@@ -30,7 +30,8 @@ def _go_on(here: dict, domain: dict) -> None:
     if domain["ending"]["ticks"] > 0:
         return
     del here["xen"]["domains"][str(domain["id"])]
-    if domain["ending"]["how"] == "reboot":
+    # An interface that could not be attached cannot be now either: xl gives the domain up (lab/captures/xl-reboot).
+    if domain["ending"]["how"] == "reboot" and all(nic.get("state", 4) == 4 for nic in domain["nics"]):
         domain.update(id=here["xen"]["next"], ending=None, time=0.0)
         here["xen"]["domains"][str(domain["id"])] = domain
         here["xen"]["next"] += 1

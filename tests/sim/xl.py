@@ -165,16 +165,30 @@ def _block_attach(world: World, names: list[str], _flags: set[str]) -> tuple[int
             "libxl_device.c:1495:device_addrm_aocomplete: Domain {n}:unable to add device")
     except Refused as refusal:
         raise Refused(1, refusal.text.split("libxl: error: libxl_domain.c")[0] + "libxl_device_disk_add failed.")
+    if domain["state"] != "running" and disk["state"] == 4:
+        disk["state"] = 1  # nobody is there to take it
     domain["disks"].append(disk)
     return 0, "", ""
 
 
-def _block_detach(world: World, names: list[str], _flags: set[str]) -> tuple[int, str, str]:
+def _block_detach(world: World, names: list[str], flags: set[str]) -> tuple[int, str, str]:
+    """The guest has to let go; one that holds the disk (`held` in the state) or stands still does not."""
     domain = find(world, names[0])
     for disk in domain["disks"]:
-        if names[1] in (disk["vdev"], str(xl_text.vdev_number(disk["vdev"]))):
-            domain["disks"].remove(disk)
-            return 0, "", ""
+        number = xl_text.vdev_number(disk["vdev"])
+        if names[1] not in (disk["vdev"], str(number)):
+            continue
+        held = f"{domain['name']}/{disk['vdev']}" in world.state.get("held", [])
+        if "--force" not in flags and (held or domain["state"] != "running" or disk["state"] == 1):
+            path = f"/local/domain/0/backend/vbd/{domain['id']}/{number}"
+            raise Refused(1, (
+                f"libxl: error: libxl_device.c:1194:device_backend_callback: Domain {domain['id']}:unable to remove "
+                f"device with path {path} - rc -9\n"
+                f"libxl: error: libxl_device.c:1495:device_addrm_aocomplete: Domain {domain['id']}:Unable to remove "
+                f"vbd with id {number}\nlibxl_device_disk_safe_remove failed."
+            ))  # fmt: skip
+        domain["disks"].remove(disk)
+        return 0, "", ""
     raise Refused(1, f"Error: Device {names[1]} not connected.")
 
 
@@ -186,7 +200,9 @@ def _network_attach(world: World, names: list[str], _flags: set[str]) -> tuple[i
     domain = find(world, names[0])
     number = max((nic["devid"] for nic in domain["nics"]), default=-1) + 1
     nic = xl_text.parse_nic(names[1:], number)
+    nic["state"] = 4 if domain["state"] == "running" else 1
     if nic["bridge"] != "br0" and not os.path.isdir(f"/sys/class/net/{nic['bridge']}"):
+        domain["nics"].append({**nic, "state": 1})  # and there it stays
         raise Refused(1, no_bridge(nic["bridge"]) + (
             f"libxl: error: libxl_device.c:1495:device_addrm_aocomplete: Domain {domain['id']}:Unable to add vif with "
             f"id {number}\n"
@@ -208,9 +224,9 @@ def _network_detach(world: World, names: list[str], _flags: set[str]) -> tuple[i
 def _mem_set(world: World, names: list[str], _flags: set[str]) -> tuple[int, str, str]:
     domain, amount = find(world, names[0]), int(names[1].rstrip("mM"))
     if amount > domain["maxmem"]:
-        raise Refused(1, "libxl: error: libxl_mem.c:279:libxl_set_memory_target: memory_dynamic_max must be less than "
-                         "or equal to "
-                      "memory_static_max\ncannot set domid memory")  # fmt: skip
+        raise Refused(1, f"libxl: error: libxl_mem.c:278:libxl_set_memory_target: Domain {domain['id']}:"
+                         "memory_dynamic_max must be less than or equal to memory_static_max\n\n"
+                         f"cannot set domid {domain['id']} dynamic max memory to : {amount}")  # fmt: skip
     domain["memory"] = amount
     return 0, "", ""
 
@@ -225,7 +241,22 @@ def _vcpu_set(world: World, names: list[str], flags: set[str]) -> tuple[int, str
     if wanted > 1 and "--ignore-host" not in flags and "-i" not in flags:
         raise Refused(0, f"You are overcommmitting! You have 1 physical CPUs and want {wanted} vCPUs! Aborting, use "
                          f"--ignore-host to continue")
-    domain["vcpus"] = min(wanted, domain["maxvcpus"])
+    if not 1 <= wanted <= domain["maxvcpus"]:
+        what = f"Requested {wanted} VCPUs, however maxcpus is {domain['maxvcpus']}!" if wanted else "Requested 0 VCPUs!"
+        raise Refused(1, f"libxl: error: libxl_domain.c:1871:libxl_set_vcpuonline: Domain {domain['id']}:{what}: "
+                         f"Function not implemented\nlibxl_set_vcpuonline failed domid={domain['id']} "
+                         f"max_vcpus={wanted}, rc: -3")  # fmt: skip
+    domain["vcpus"] = wanted
+    return 0, "", ""
+
+
+def _sched_credit2(world: World, names: list[str], flags: set[str]) -> tuple[int, str, str]:
+    """-d and -w are flags here, and their values are names."""
+    domain = find(world, names[0])
+    if "-w" not in flags:
+        text = "Name                                ID Weight  Cap\n"
+        return 0, text + f"{domain['name']:<32} {domain['id']:5d} {domain.get('weight', 256):6d}    0\n", ""
+    domain["weight"] = int(names[1])
     return 0, "", ""
 
 
@@ -244,7 +275,10 @@ def _info(world: World, _names: list[str], _flags: set[str]) -> tuple[int, str, 
     facts = {
         "host": world.host, "release": "6.12.107+deb13-amd64", "machine": "x86_64", "nr_cpus": 4, "max_cpu_id": 3,
         "nr_nodes": 1,
-        "cores_per_socket": 4, "threads_per_core": 1, "cpu_mhz": "2596.122", "virt_caps": "pv hvm gnttab-v1 gnttab-v2",
+        "cores_per_socket": 4, "threads_per_core": 1, "cpu_mhz": "2596.122",
+        "hw_caps": world.of()["xen"].get("hw_caps", "078bf3fd:80002001:20100800:00000005:00000000:00000000:00000000:"
+                                                    "00000000"),
+        "virt_caps": "pv hvm gnttab-v1 gnttab-v2",
         "total_memory": total, "free_memory": max(0, free), "free_cpus": 0, "xen_major": 4, "xen_minor": 20,
         "xen_extra": ".4-pre",
         "xen_version": "4.20.4-pre",
@@ -286,5 +320,5 @@ COMMANDS: dict[str, Command] = {
     "cd-insert": _cd, "cd-eject": _cd,
     "info": _info, "uptime": _uptime, "vcpu-list": _vcpu_list, "sysrq": _nothing, "trigger": _nothing,
     "dmesg": _nothing,
-    "sched-credit2": _nothing, "config-update": _nothing,
+    "sched-credit2": _sched_credit2, "config-update": _nothing,
 }  # fmt: skip

@@ -59,7 +59,8 @@ def from_config(path: str, config: dict[str, Any]) -> Domain:
         "nics": [xl_text.parse_nic(text.split(","), number) for number, text in enumerate(config.get("vif", []))],
         "kernel": config.get("kernel", ""), "ramdisk": config.get("ramdisk", ""),
         "bootloader": config.get("bootloader", ""),
-        "cmdline": config.get("cmdline", ""), "state": "running", "time": 0.0, "counter": 0, "ending": None, "id": -1,
+        "cmdline": config.get("cmdline", ""), "weight": int(config.get("cpu_weight", 256)),
+        "state": "running", "time": 0.0, "counter": 0, "ending": None, "id": -1,
     }  # fmt: skip
 
 

@@ -207,7 +207,7 @@ def row(domain: Domain) -> str:
 
 def details(domain: Domain) -> dict[str, Any]:
     """One entry of `xl list -l`."""
-    scheduler = {"sched": "credit2", "weight": 256, "cap": 0}
+    scheduler = {"sched": "credit2", "weight": domain.get("weight", 256), "cap": 0}
     if domain["id"] == 0:
         info = {"max_memkb": 1048576, "target_memkb": 1048575, "sched_params": scheduler, "type.pv": {}}
         return {"domid": 0, "config": {"c_info": {"type": "pv", "name": "Domain-0"}, "b_info": info}}
@@ -231,7 +231,8 @@ def details(domain: Domain) -> dict[str, Any]:
         config["disks"] = [_disk(disk) for disk in domain["disks"]]
     if domain["nics"]:
         config["nics"] = [
-            {**{key: value for key, value in nic.items() if value != "" or key == "bridge"}, "nictype": "vif"}
+            {**{key: value for key, value in nic.items() if (value != "" and key != "state") or key == "bridge"},
+             "nictype": "vif"}
             for nic in domain["nics"]
         ]
     return {"domid": domain["id"], "config": {**config, "on_reboot": "restart", "on_soft_reset": "soft_reset"}}
@@ -266,7 +267,8 @@ def network_list(domain: Domain) -> str:
     text = "Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path                       \n"
     for nic in domain["nics"]:
         text += (
-            f"{nic['devid']:<3d} 0  {nic['mac']:<17s} {nic['devid']:5d}     4     -1   267/268         "
+            f"{nic['devid']:<3d} 0  {nic['mac']:<17s} {nic['devid']:5d}     {nic.get('state', 4)}     -1   267/268"
+            "         "
             f"/local/domain/0/backend/vif/{domain['id']}/{nic['devid']}\n"
         )
     return text

@@ -43,13 +43,14 @@ class Disk:
         self.role, self.peer_role = "Secondary", "Secondary"
         self.disk, self.peer_disk = "UpToDate", "UpToDate"
         self.connection, self.up = "Connected", True
+        self.written, self.generation = 0, "2DABAB9FAB1A1036"
 
     def line(self) -> str:
         """Its two lines of /proc/drbd."""
         peer = (self.peer_role, self.peer_disk) if self.connection == "Connected" else ("Unknown", "DUnknown")
         return (
             f"{self.minor:4}: cs:{self.connection} ro:{self.role}/{peer[0]} ds:{self.disk}/{peer[1]} C r-----\n"
-            "    ns:0 nr:0 dw:0 dr:0 al:0 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0\n"
+            f"    ns:0 nr:0 dw:{self.written} dr:0 al:0 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0\n"
         )
 
 
@@ -60,6 +61,10 @@ class Guest:
         self.name, self.number, self.state = name, number, state
         self.disks: dict[str, str] = {}
         self.nics: dict[str, str] = {}
+        self.held: set[str] = set()
+        self.pauses = 1 if state == "paused" else 0
+        self.memory, self.maxmem, self.vcpus, self.maxvcpus, self.weight = 128, 128, 1, 1, 256
+        self.needs = 32  # MiB: its balloon gives no more than what lies above
 
 
 class Machine(Runner):
@@ -138,6 +143,8 @@ class Machine(Runner):
 
     def _drbdadm(self, words: list[str]) -> tuple[int, str, str]:
         disk = self.disks[words[-1].removesuffix("/0")]
+        if words[0] == "get-gi":
+            return 0, f"{disk.generation}:0000000000000000:{'0' * 16}:{'0' * 16}:1:1:0:1:0:0:0\n", ""
         if words[0] == "primary":
             if f"primary {disk.name}" in self.faults or disk.peer_role == "Primary":
                 return 11, "", f"{disk.minor}: State change failed: (-1) Multiple primaries not allowed by config\n"
@@ -173,13 +180,20 @@ class Machine(Runner):
                 "domid": guest.number,
                 "config": {
                     "c_info": {"name": guest.name},
+                    "b_info": {
+                        "max_vcpus": guest.maxvcpus, "avail_vcpus": list(range(guest.vcpus)),
+                        "max_memkb": guest.maxmem * 1024, "target_memkb": guest.memory * 1024,
+                        "sched_params": {"sched": "credit2", "weight": guest.weight, "cap": 0},
+                    },
                     "disks": [{"vdev": v, "pdev_path": p, "readwrite": 1} for v, p in guest.disks.items()],
                     "nics": [{"devid": n, "mac": mac} for n, mac in enumerate(guest.nics)],
                 },
             } for guest in self.guests.values()]), ""
         lines = ["Name                                        ID   Mem VCPUs\tState\tTime(s)"]
         for guest in self.guests.values():
-            lines.append(f"{guest.name:40} {guest.number:5} {128:5} {1:5}     {LETTERS[guest.state]}     {1.0}")
+            memory = max(guest.memory, guest.needs)
+            numbers = f"{guest.number:5} {memory:5} {guest.vcpus:5}"
+            lines.append(f"{guest.name:40} {numbers}     {LETTERS[guest.state]}     {1.0}")
         return 0, "\n".join(lines) + "\n", ""
 
     def _xl_create(self, words: list[str]) -> tuple[int, str, str]:
@@ -196,6 +210,10 @@ class Machine(Runner):
                 guest.disks[fields.split("vdev=")[1].split(",")[0]] = fields.split("target=")[1]
             elif "vifname=" in line:
                 guest.nics[line.split("mac=")[1].split(",")[0]] = ""
+        settings = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line and line[0].isalpha())
+        guest.memory, guest.maxmem = int(settings["memory"]), int(settings["maxmem"])
+        guest.vcpus, guest.maxvcpus = int(settings["vcpus"]), int(settings["maxvcpus"])
+        guest.weight = int(settings["cpu_weight"])
         self.guests[name] = guest
         self.on_create()
         return 0, "", "Parsing config from x\n"
@@ -205,7 +223,8 @@ class Machine(Runner):
         for vdev, path in self.guests[words[0]].disks.items():
             dead = any(disk.role != "Primary" and path == self.device(disk.name) for disk in self.disks.values())
             dead = dead or "dead disk" in self.faults
-            lines.append(f"{xl.vdev_number(vdev)} 0   3      {6 if dead else 4}     8      8        /local/x")
+            state = 6 if dead else 1 if "guest still boots" in self.faults else 4
+            lines.append(f"{xl.vdev_number(vdev)} 0   3      {state}     8      8        /local/x")
         return 0, "\n".join(lines) + "\n", ""
 
     def _xl_shutdown(self, words: list[str]) -> tuple[int, str, str]:
@@ -226,10 +245,55 @@ class Machine(Runner):
         return 0, "", ""
 
     def _xl_unpause(self, words: list[str]) -> tuple[int, str, str]:
-        self.guests[words[0]].state = "blocked"
+        guest = self.guests[words[0]]
+        guest.pauses = max(0, guest.pauses - 1)
+        guest.state = "paused" if guest.pauses else "blocked"
         return 0, "", ""
 
     _xl_resume = _xl_unpause
+
+    def _xl_info(self, words: list[str]) -> tuple[int, str, str]:
+        facts = {"free_memory": "100", "hw_caps": "078bf3fd:80002001", "xen_major": "4", "xen_minor": "20"}
+        return 0, "".join(f"{key:<23}: {value}\n" for key, value in facts.items()), ""
+
+    def _xl_mem_set(self, words: list[str]) -> tuple[int, str, str]:
+        self.guests[words[0]].memory = int(words[1].rstrip("m"))
+        return 0, "", ""
+
+    def _xl_vcpu_set(self, words: list[str]) -> tuple[int, str, str]:
+        if "vcpu-set does nothing" not in self.faults:
+            self.guests[words[1]].vcpus = int(words[2])
+        return 0, "", ""
+
+    def _xl_sched_credit2(self, words: list[str]) -> tuple[int, str, str]:
+        self.guests[words[1]].weight = int(words[3])
+        return 0, "", ""
+
+    def _xl_cd_insert(self, words: list[str]) -> tuple[int, str, str]:
+        self.guests[words[0]].disks[words[1]] = words[2]
+        return 0, "", ""
+
+    def _xl_cd_eject(self, words: list[str]) -> tuple[int, str, str]:
+        self.guests[words[0]].disks[words[1]] = ""
+        return 0, "", ""
+
+    def _xl_network_list(self, words: list[str]) -> tuple[int, str, str]:
+        state = 1 if "guest still boots" in self.faults else 4
+        lines = ["Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path"]
+        lines += [f"{number}   0  {mac} {number}     {state}     -1   267/268         /local/x"
+                  for number, mac in enumerate(self.guests[words[0]].nics)]
+        return 0, "\n".join(lines) + "\n", ""
+
+    def _xl_network_attach(self, words: list[str]) -> tuple[int, str, str]:
+        self.guests[words[0]].nics[words[1].removeprefix("mac=")] = ""
+        if "vif script" in self.faults:
+            return 1, "", "libxl: error: libxl_device.c:1351:f: script: Could not find bridge device nobr\n"
+        return 0, "", ""
+
+    def _xl_network_detach(self, words: list[str]) -> tuple[int, str, str]:
+        nics = self.guests[words[0]].nics
+        nics.pop(list(nics)[int(words[1])])
+        return 0, "", ""
 
     def _xl_rename(self, words: list[str]) -> tuple[int, str, str]:
         guest = self.guests.pop(words[0])
@@ -267,7 +331,12 @@ class Machine(Runner):
         return 0, "", ""
 
     def _xl_block_detach(self, words: list[str]) -> tuple[int, str, str]:
-        self.guests[words[0]].disks.pop(words[1])
+        force = "--force" in words
+        name, vdev = [word for word in words if word != "--force"]
+        guest = self.guests[name]
+        if not force and (vdev in guest.held or "guest still boots" in self.faults):
+            return 1, "", "libxl: error: libxl_device.c:1194:f: Domain 2:unable to remove device with path /x - rc -9\n"
+        guest.disks.pop(vdev)
         return 0, "", ""
 
     # The actions.

@@ -302,10 +302,15 @@ def test_hostile_arguments_reach_no_command(machine, action, argv):
     assert machine.commands == []
 
 
-@pytest.mark.parametrize("action", ["resize", "snapshot_create", "snapshot_revert", "snapshot_delete"])
-def test_what_is_not_offered_says_so(machine, action):
-    with pytest.raises(DncError, match=f"{action} is not supported by dnc"):
+@pytest.mark.parametrize("action, said", [
+    ("snapshot_create", "no snapshots of whole VMs: .*disk-snapshot-create"), ("snapshot_revert", "no snapshots"),
+    ("snapshot_delete", "no snapshots"), ("exec", "no guest agent"), ("exec_cancel", "no guest agent"),
+    ("migrate_local", "from the source host, .*oned.conf"),
+])
+def test_what_is_not_offered_says_why_and_what_to_do(machine, action, said):
+    with pytest.raises(DncError, match=said):
         machine.do(action, NAME, "901", "node1")
+    assert machine.commands == []
 
 
 def grown(machine, mib: int) -> None:
@@ -362,7 +367,7 @@ def test_a_disk_that_does_not_come_alive_is_unplugged(machine):
     machine.add_disk("one-sys-901-2")
     machine.faults.add("dead disk")
     text = message(vm_text(disk(0, "sda"), disk(1, "sdb"), disk(2, "sdc")))
-    with pytest.raises(Unsafe, match="dead backend"):
+    with pytest.raises(Unsafe, match="no living backend"):
         machine.do("attach_disk", NAME, f"{machine.directory}/disk.2", "sdc", "2", "x", "901", "node1", stdin=text)
     assert "xvdc" not in machine.guests[NAME].disks
     assert machine.disks["one-sys-901-2"].role == "Secondary"
@@ -371,7 +376,7 @@ def test_a_disk_that_does_not_come_alive_is_unplugged(machine):
 def test_a_missing_bridge_is_found_before_xl_is_asked(machine):
     machine.deploy()
     text = message(vm_text(disk(0, "sda"), disk(1, "sdb"), nic(0), nic(1, BRIDGE="nosuchbr")))
-    with pytest.raises(NotFound, match="bridge nosuchbr does not exist"):
+    with pytest.raises(NotFound, match="bridge nosuchbr is not on this host"):
         machine.do(
             "attach_nic", NAME, "02:00:00:00:00:01", "nosuchbr", "-", "bridge", "one-901-1", "901", "node1", stdin=text
         )

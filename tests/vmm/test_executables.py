@@ -17,7 +17,7 @@ ARGV = {
     "deploy": 4, "shutdown": 4, "cancel": 4, "save": 5, "restore": 5, "migrate": 5, "reboot": 4, "reset": 4,
     "attach_disk": 7, "detach_disk": 6, "attach_nic": 8, "detach_nic": 4, "prereconfigure": 4, "reconfigure": 5,
     "resize_disk": 7, "resize": 3, "snapshot_create": 4, "snapshot_revert": 4, "snapshot_delete": 4, "poll": 4,
-    "exec": 4, "exec_cancel": 4,
+    "exec": 4, "exec_cancel": 4, "migrate_local": 5,
 }
 
 

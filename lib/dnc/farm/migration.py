@@ -10,7 +10,7 @@ from typing import Dict, NamedTuple, Sequence, Tuple
 
 from ..errors import Busy, DncError, Unsafe
 from ..grammar import ResourceName
-from . import clients
+from . import clients, hypervisors
 from .files import HostDirectory, copy_files, same_directory
 from .session import Answer
 from .sessions import Sessions
@@ -61,6 +61,7 @@ def prepare(farm: Sessions, move: Move) -> None:
         return
     for name in move.names:
         require_fit(farm, move, name, answers)
+    hypervisors.require_fit(farm, move.domain, move.source, move.destination)
     for name in move.names:
         farm.all(
             "allow_two_primaries", move.hosts, resource=name.text, vm=move.vm,
@@ -174,15 +175,49 @@ def _release(farm: Sessions, move: Move, place: str) -> None:
 
 
 def _places(farm: Sessions, move: Move) -> Dict[str, bool]:
-    """Where the domain is, by looking at every host that answers (rule 4). Raises Unsafe when it is on two."""
-    answers = farm.all("find_domain", [host for host in move.hosts if host in farm.sessions], name=move.domain)
-    places = {host: answer.get("state") is not None for host, answer in answers.items()}
+    """Where the domain is, by looking at every host that answers (rule 4); what broken attempts left elsewhere goes.
+
+    Nobody migrates it meanwhile: that takes the locks that we hold. Raises Unsafe when it is on two.
+    """
+    hosts = [host for host in move.hosts if host in farm.sessions]
+    answers = farm.all("find_domain", hosts, name=move.domain)
+    if not any(_here(answer) for answer in answers.values()) and _take_back(farm, move, answers):
+        answers = farm.all("find_domain", hosts, name=move.domain)
+    places = {host: _here(answer) for host, answer in answers.items()}
     if sum(places.values()) > 1:
         raise Unsafe(
             f"{move.domain} runs on {move.source} and on {move.destination}",
             hint="a person must decide which one to destroy (xl destroy), then run this again",
         )
+    if any(places.values()):
+        for host, answer in answers.items():
+            if answer.get("incoming"):  # it would make the next `xl migrate` to here fail
+                farm.call(host, "clear_shell", name=move.domain)
+            if answer.get("away") and not places[host]:
+                farm.call(host, "clear_departed", name=move.domain)
     return places
+
+
+def _here(answer: Answer) -> bool:
+    return answer.get("state") is not None
+
+
+def _take_back(farm: Sessions, move: Move, answers: Dict[str, Answer]) -> bool:
+    """The truth table's last rows: the domain has its own name nowhere. True if something was done about it.
+
+    Both hosts must have answered: the half that stayed may go on only where no other can.
+    """
+    stayed = [host for host, answer in answers.items() if answer.get("away")]
+    if len(stayed) != 1 or len(answers) < len(set(move.hosts)):
+        return False
+    for host, answer in answers.items():
+        if answer.get("incoming"):
+            farm.call(host, "clear_shell", name=move.domain)
+    again = farm.all("find_domain", list(answers), name=move.domain)
+    if any(_here(answer) or answer.get("incoming") for answer in again.values()) or not again[stayed[0]].get("away"):
+        return True
+    farm.call(stayed[0], "take_back", name=move.domain)
+    return True
 
 
 def _settle(farm: Sessions, move: Move, places: Dict[str, bool]) -> None:

@@ -1,7 +1,8 @@
 """Holding guests still for a moment, by a process of its own: whatever happens to those who asked, they go on.
 
 The holder freezes and thaws when it is told to. It thaws, too, within moments of our end, by whatever signal; and when
-its limit is reached, if it has one. Pauses of one domain add up in Xen: who pauses it besides us changes nothing.
+its limit is reached, if it has one. Pauses of one domain add up in Xen (xl-pause-adds-up): who pauses it besides us
+changes nothing, as long as each ends as many as it made. So what was refused is not thawed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import os
 import select
 import time
 from contextlib import contextmanager
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Optional, Sequence, Tuple
 
 from ..command import Apart, Runner, start_apart
-from ..errors import DncError, ToolFailed
+from ..errors import DncError, NoPrivilege, ToolFailed, ToolMissing
 from ..log import Log
 from ..tools import xl
 from .machine import Host
@@ -27,12 +28,16 @@ Argv = Sequence[str]
 
 
 class Holder:
-    """Freezes and thaws by the commands that it is given. limit_s: how long at most; None: while we live."""
+    """Freezes and thaws by the commands that it is given, each thaw undoing the freeze in its place.
+
+    limit_s: how long at most; None: while we live.
+    """
 
     def __init__(self, host: Host, freeze: Sequence[Argv], thaw: Sequence[Argv], limit_s: Optional[float]) -> None:
         self._log = host.log
         self._runner = host.runner
         self._thaw = thaw
+        self._frozen = False
         self._apart: Optional[Apart] = start_apart(
             lambda requests, replies: hold(freeze, thaw, requests, replies, limit_s)
         )
@@ -43,6 +48,8 @@ class Holder:
             raise DncError(f"{what} cannot be frozen: it was thawed already")
         os.write(self._apart.requests, b"freeze\n")
         said = _hear(self._apart, _ANSWER_S)
+        # Silence may mean that it froze: then our thaw is the only one that comes.
+        self._frozen = said in ("frozen", "")
         if said != "frozen":
             self.thaw()
             raise DncError(f"{what} cannot be frozen: {said}", hint="the guest runs on; try again")
@@ -62,10 +69,10 @@ class Holder:
         if said != "thawed":
             self._log.warn(f"{self._thaw[0][-1]}: {said or 'the holder of its freeze is gone'}")
         # Only where the holder did not: pauses add up, and a second thaw would end somebody else's.
-        if not said or said.startswith(_NOT_THAWED):
-            for argv in self._thaw:
-                if not _insist(self._runner, argv):
-                    self._log.error(f"the guest still stands still; as root on this host: {' '.join(argv)}")
+        told = said[len(_NOT_THAWED):].split("; ") if said.startswith(_NOT_THAWED) else []
+        for argv in self._thaw if self._frozen and not said else [one for one in self._thaw if " ".join(one) in told]:
+            if not _insist(self._runner, argv):
+                self._log.error(f"the guest still stands still; as root on this host: {' '.join(argv)}")
         return said == "thawed"
 
 
@@ -117,17 +124,24 @@ def hold(
     runner = Runner(Log("freeze", sink=lambda _level, _text: None))
     if not os.read(requests, 64):
         return
-    try:
-        for argv in freeze:
-            runner.run(argv, privileged=True)
-        said = "frozen"
-    except DncError as error:
-        said = f"failed: {error.what}"
+    begun, said = _freeze(runner, freeze)
     _say(replies, said)
     if said == "frozen" and not select.select([requests], [], [], limit_s)[0]:
         said = "it was frozen too long"
-    failed = [argv for argv in thaw if not _insist(runner, argv)]
-    _say(replies, f"{_NOT_THAWED}{' '.join(failed[0])}" if failed else "thawed" if said == "frozen" else said)
+    failed = [" ".join(argv) for argv in thaw[:begun] if not _insist(runner, argv)]
+    _say(replies, f"{_NOT_THAWED}{'; '.join(failed)}" if failed else "thawed" if said == "frozen" else said)
+
+
+def _freeze(runner: Runner, freeze: Sequence[Argv]) -> Tuple[int, str]:
+    """(how many are to be thawed, what to answer). One that was refused did nothing; one without an end may have."""
+    for number, argv in enumerate(freeze):
+        try:
+            runner.run(argv, privileged=True)
+        except (ToolFailed, ToolMissing, NoPrivilege) as error:
+            return number, f"failed: {error.what}"
+        except DncError as error:
+            return number + 1, f"failed: {error.what}"
+    return len(freeze), "frozen"
 
 
 def _insist(runner: Runner, argv: Argv) -> bool:

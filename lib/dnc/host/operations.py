@@ -133,7 +133,13 @@ if the session does not hold it yet.
   allow_two_primaries {resource, vm, source, destination} -> {}    intent first; needs Connected, UpToDate on both
   settle {vm, resources: [R], domain, role_here: bool|null}
         -> {resources: {R: {settled: bool, role, peer_role, why}}}      role_here null: look for the domain on this host
-  find_domain {name} -> {state: text|null}         destroy_domain {name} -> {destroyed: bool}
+  find_domain {name} -> {state: text|null, incoming: bool, away: bool}     and the halves that a migration left here
+  destroy_domain {name} -> {destroyed: bool}
+  clear_shell {name} -> {cleared: bool}            what came here of a migration that broke off
+  clear_departed {name} -> {cleared: bool}         what stayed here of a domain that runs on another host
+  take_back {name} -> {}                           what stayed here is all there is of it: it goes on
+  hypervisor {} -> {version: [major, minor], features: [text]}     of the CPU
+  cpu_masked {name} -> {masked: bool}              the domain's configuration shows it fewer of them
   commit {} -> {}        GivenUp if a locked resource was given up after `started`: then close, and it rolls back
 
 SPEC   {name, minor|null, port|null, secret, members: [{host, address, device|null, node_id}], state, kind,
@@ -156,6 +162,7 @@ from ..grammar import shown
 from . import (
     arguments,
     backup_operations,
+    domain_operations,
     file_operations,
     growth,
     resource_operations,
@@ -167,6 +174,7 @@ from .work import Operation, Reply, Work
 OPERATIONS: Dict[str, Operation] = {
     **volume_operations.OPERATIONS, **resource_operations.OPERATIONS, **file_operations.OPERATIONS,
     **snapshot_operations.OPERATIONS, **growth.OPERATIONS, **backup_operations.OPERATIONS,
+    **domain_operations.OPERATIONS,
 }
 
 

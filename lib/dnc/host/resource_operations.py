@@ -307,20 +307,6 @@ def settle(work: Work, vm: int, resources: List[str], domain: str, role_here: Op
     return {"resources": {name: one.to_json() for name, one in settled.items()}}
 
 
-def find_domain(work: Work, name: str) -> Reply:
-    """Whether a domain is here, and its state."""
-    found = work.host.domains.find(name)
-    return {"state": found.state.value if found else None}
-
-
-def destroy_domain(work: Work, name: str) -> Reply:
-    """End a domain at once."""
-    present = work.host.domains.find(name) is not None
-    if present:
-        work.host.domains.destroy(name)
-    return {"destroyed": present}
-
-
 def commit(work: Work) -> Reply:
     """Keep everything, unless a disk was given up meanwhile."""
     work.refuse_all_given_up()
@@ -358,7 +344,5 @@ OPERATIONS: Dict[str, Operation] = {
         allow_two_primaries, resource=a.resource, vm=a.number, source=a.host, destination=a.host
     ),
     "settle": offer(settle, vm=a.number, resources=a.resources, domain=a.text, role_here_=a.flag),
-    "find_domain": offer(find_domain, name=a.text),
-    "destroy_domain": offer(destroy_domain, name=a.text),
     "commit": offer(commit),
 }

@@ -52,6 +52,7 @@ class LcmState(enum.IntEnum):
     EPILOG_STOP = 10
     EPILOG = 11
     CLEANUP_RESUBMIT = 15
+    HOTPLUG = 17
     CLEANUP_DELETE = 23
     EPILOG_UNDEPLOY = 30
     PROLOG_UNDEPLOY = 31

@@ -194,7 +194,10 @@ MISSING = "Missing"  # our word for a member that the kernel has no connection o
 
 
 class ResourceStatus(NamedTuple):
-    """What the kernel says of a resource that is up. client: no disk here, on purpose."""
+    """What the kernel says of a resource that is up. client: no disk here, on purpose.
+
+    written: KiB written to the replica here since it was attached, by whomever; None: not known.
+    """
 
     name: str
     minor: Optional[int]
@@ -203,6 +206,7 @@ class ResourceStatus(NamedTuple):
     suspended: bool
     peers: Tuple[PeerStatus, ...]
     client: bool = False
+    written: Optional[int] = None
 
     @property
     def usable(self) -> bool:
@@ -369,6 +373,11 @@ def secondary(name: str) -> Tuple[str, ...]:
 def new_current_uuid(name: str) -> Tuple[str, ...]:
     """Declare all members equal; legal on just created metadata only. The /0 is needed."""
     return ("drbdadm", "new-current-uuid", "--clear-bitmap", f"{name}/0")
+
+
+def get_generation(name: str) -> Tuple[str, ...]:
+    """The generation UUIDs and flags of a resource, up or down, as drbdmeta's get-gi prints them. The /0 is needed."""
+    return ("drbdadm", "get-gi", f"{name}/0")
 
 
 def suspend_io(name: str) -> Tuple[str, ...]:

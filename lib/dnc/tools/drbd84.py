@@ -10,6 +10,7 @@ from .drbd import DiskState, Generation, Member, PeerStatus, ResourceSpec, Resou
 
 _DEVICE = re.compile(r"^ *(\d+): cs:(\w+)(?: ro:(\w+)/(\w+) ds:(\w+)/(\w+) \S? *(\S+))?", re.MULTILINE)
 _OUT_OF_SYNC = re.compile(r"\boos:(\d+)")
+_WRITTEN = re.compile(r"\bdw:(\d+)")
 _PROGRESS = re.compile(r"sync'ed:\s*([0-9.]+)%")
 _UUID = r"([0-9A-F]{16})"
 _GENERATION = re.compile(rf"^{_UUID}:{_UUID}:{_UUID}:{_UUID}:((?:[01]:){{6}}[01])\s*$", re.MULTILINE)
@@ -92,6 +93,7 @@ class Drbd84:
         syncing = state in _SYNCING
         out_of_sync = _OUT_OF_SYNC.search(rest)
         progress = _PROGRESS.search(rest)
+        written = _WRITTEN.search(rest)
         peer = PeerStatus(
             host=spec.peers(host)[0].host,
             connection="Connected" if syncing or state == "Connected" else state,
@@ -102,7 +104,7 @@ class Drbd84:
         )
         return ResourceStatus(
             spec.name, spec.minor, Role(role or "Unknown"), DiskState(disk or "DUnknown"),
-            (flags or "r").startswith("s"), (peer,),
+            (flags or "r").startswith("s"), (peer,), written=int(written.group(1)) if written else None,
         )
 
     def create_metadata(self, spec: ResourceSpec) -> Tuple[str, ...]:

@@ -90,6 +90,7 @@ class Drbd9:
         return ResourceStatus(
             record["name"], device.get("minor"), Role(record["role"]), DiskState(device.get("disk-state", "Diskless")),
             bool(record.get("suspended")), tuple(peers), client=bool(device.get("client")),
+            written=None if device.get("client") else device.get("written"),
         )
 
     @staticmethod

@@ -11,6 +11,7 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import DncError
+from .xl_capacity import Capacity, parse_capacity
 
 # While a migration hands over, xl gives the two halves these names (xl migrate, xl migrate-receive).
 INCOMING = "--incoming"
@@ -61,26 +62,45 @@ class LiveNic(NamedTuple):
 
 
 class DomainDetails(NamedTuple):
-    """One entry of `xl list -l`."""
+    """One entry of `xl list -l`. cpu_masked: its CPU features are fewer than the host's, by its configuration."""
 
     id: int
     name: str
     uuid: str
     disks: Tuple[LiveDisk, ...]
     nics: Tuple[LiveNic, ...]
+    capacity: Capacity
+    cpu_masked: bool
+
+
+# XenBus states 4 and 5: connected, and asked to close but still open in the guest.
+IN_USE = (4, 5)
 
 
 class Backend(NamedTuple):
-    """One line of `xl block-list` or `xl network-list`: device number and XenBus state of its backend."""
+    """One line of `xl block-list` or `xl network-list`: device number and XenBus state, as the guest's end has it.
+
+    1 to 3: the guest has not taken it yet.
+    """
 
     device: int
     state: int
+
+    @property
+    def connected(self) -> bool:
+        """XenBus state 4: the guest's driver uses it."""
+        return self.state == 4
 
     @property
     def dead(self) -> bool:
         """XenBus states 5 and 6: closing and closed. A backend that could not open its device ends there
         while xl reports success (lab/NOTES 3)."""
         return self.state >= 5
+
+
+def info() -> List[str]:
+    """The hypervisor's version, memory and CPU."""
+    return ["xl", "info"]
 
 
 def list_domains() -> List[str]:
@@ -171,9 +191,9 @@ def block_attach(domain: str, specification: str) -> List[str]:
     return ["xl", "block-attach", domain, specification]
 
 
-def block_detach(domain: str, vdev: str) -> List[str]:
-    """Unplug a disk."""
-    return ["xl", "block-detach", domain, vdev]
+def block_detach(domain: str, vdev: str, *, force: bool = False) -> List[str]:
+    """Unplug a disk; `force` without asking the guest."""
+    return ["xl", "block-detach", *(["--force"] if force else []), domain, vdev]
 
 
 def network_attach(domain: str, specification: str) -> List[str]:
@@ -245,7 +265,11 @@ def _details(entry: Dict[str, Any]) -> DomainDetails:
         LiveNic(int(nic.get("devid", -1)), str(nic.get("mac", "")).lower(), nic.get("ifname") or "")
         for nic in config.get("nics") or ()
     )
-    return DomainDetails(int(entry["domid"]), info.get("name") or "", info.get("uuid") or "", disks, nics)
+    build = config.get("b_info") or {}
+    return DomainDetails(
+        int(entry["domid"]), info.get("name") or "", info.get("uuid") or "", disks, nics, parse_capacity(build),
+        bool(build.get("cpuid")),
+    )
 
 
 def parse_block_list(text: str) -> Tuple[Backend, ...]:

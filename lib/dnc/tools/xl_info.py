@@ -55,13 +55,19 @@ def list_verbose() -> List[str]:
     return ["xl", "list", "-v"]
 
 
-def parse_info(text: str) -> HypervisorInfo:
-    """`xl info`. Raises DncError when processors or memory are missing."""
+def info_fields(text: str) -> Dict[str, str]:
+    """The lines of `xl info` by their names."""
     fields: Dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:
             fields.setdefault(key.strip(), value.strip())
+    return fields
+
+
+def parse_info(text: str) -> HypervisorInfo:
+    """`xl info`. Raises DncError when processors or memory are missing."""
+    fields = info_fields(text)
     try:
         return HypervisorInfo(
             cpus=int(fields["nr_cpus"]), cpu_mhz=round(float(fields.get("cpu_mhz") or 0)),

@@ -23,19 +23,22 @@ def disk_number(call: Call) -> int:
 
 
 def run(call: Call) -> None:
-    """Checked before and after like a start; a disk that is plugged already is success."""
+    """Checked before and after like a start; returns when the guest has taken the disk. One that is plugged already
+    is success. Raises NotFound, Unsafe (paused, dying, half migrated), TimedOut (the guest did not take it)."""
     vm = open_existing(call)
+    name = vm.document.domain
     disk = vm.document.disk(disk_number(call))
     disks = VmDisks(vm.host, vm.document, call.started, only=disk.id)
     kind = guest_type(vm.document, call.config)
     with disks.locked(f"attach_disk of VM {vm.document.id}"):
         disks.refuse_given_up()
         config = disk_config(vm.document, disk, vm.directory, kind, disks.device_of)
-        details = vm.host.domains.details(vm.document.domain)
+        vm.host.domains.require_alive(name)
+        details = vm.host.domains.details(name)
         if details is None:
-            raise NotFound(f"{vm.document.domain} does not run here")
+            raise NotFound(f"{name} does not run here")
         if (config.vdev, config.path) in [(live.vdev, live.path) for live in details.disks]:
-            vm.host.domains.verify_running(vm.document.domain, [config.vdev])
+            vm.host.domains.verify_running(name, [config.vdev])
             return
         if disk.kind is not DiskKind.FOREIGN:
             disks.ensure_startable()
@@ -44,23 +47,24 @@ def run(call: Call) -> None:
 
 def _attach(vm: Vm, disks: VmDisks, config: DiskConfig, specification: str) -> None:
     name = vm.document.domain
-    attached = False
     try:
         disks.promote()
         vm.host.domains.attach_disk(name, specification)
-        attached = True
-        vm.host.domains.verify_running(name, [config.vdev])
+        vm.host.domains.await_disk_taken(name, config.vdev)
         disks.check_primary()
         disks.refuse_given_up()
     except BaseException:
-        if attached:
-            _take_out(vm, config)
+        _take_out(vm, config)
         disks.demote()
         raise
 
 
 def _take_out(vm: Vm, config: DiskConfig) -> None:
+    """What xl has kept of it would be there again after the guest's next reboot, or keep the guest from it."""
+    name = vm.document.domain
     try:
-        vm.host.domains.detach_disk(vm.document.domain, config.vdev, vm.host.config.shutdown_timeout)
+        details = vm.host.domains.details(name)
+        if details and (config.vdev, config.path) in [(live.vdev, live.path) for live in details.disks]:
+            vm.host.domains.detach_disk(name, config.vdev, vm.host.config.shutdown_timeout)
     except DncError as error:
-        vm.host.log.error(f"{config.vdev} may still be plugged: {error}")
+        vm.host.log.error(f"{name}: {config.vdev} may still be plugged: {error}; do not reboot the guest")

@@ -7,7 +7,8 @@ import os
 from ..grammar import parse_path
 from ..opennebula.driver import Call
 from ..opennebula.vm import parse_vm
-from .start import ensure_running, open_vm, write_file
+from .checkpoint import Checkpoint
+from .start import Start, Vm, ensure_running, open_vm, write_file
 
 ARGUMENTS = ("deployment_file", "host", "vm", "host_again")
 
@@ -17,8 +18,24 @@ def run(call: Call) -> str:
     document = parse_vm(call.stdin)
     path = parse_path(call.arg("deployment_file"))
     vm = open_vm(call, document, os.path.dirname(path))
-    name = document.domain
     if not call.runner.dry_run:
         write_file(path, call.stdin)
-    ensure_running(vm, call, lambda config: vm.host.domains.create(name, config))
-    return name
+    ensure_running(vm, call, Booting(vm))
+    return document.domain
+
+
+class Booting(Start):
+    """A start from the disks alone: memory that was saved before fits them no longer."""
+
+    def __init__(self, vm: Vm) -> None:
+        self._vm = vm
+        self._checkpoint = Checkpoint(vm, f"{vm.directory}/checkpoint")
+
+    def launch(self, config: str) -> None:
+        """See Start."""
+        self._checkpoint.spend()
+        self._vm.host.domains.create(self._vm.document.domain, config)
+
+    def started(self) -> None:
+        """See Start."""
+        self._checkpoint.remove()

@@ -59,6 +59,11 @@ class VmDisks:
         for spec in specs:
             self._host.resources.ensure_device(spec)
 
+    def are_used_here(self) -> bool:
+        """Whether a disk is Primary here already, or would be so for anybody: one replica without DRBD."""
+        statuses = [self._host.resources.status(name) for name in self.names]
+        return any(status is not None and status.role is Role.PRIMARY for status in statuses)
+
     def promote(self) -> None:
         """Make every disk Primary here. Raises Unsafe."""
         for name in self.names:

@@ -24,6 +24,7 @@ def run(call: Call) -> None:
     handover = Handover(name, vm.host.domains, there, destination, call.log, vm.host.patience)
     with vm.disks.locked(f"migrate of VM {vm.document.id}"):
         if not _is_there_already(vm, handover, destination):
+            vm.host.domains.require_alive(name)  # a paused guest cannot be suspended: xl would wait for it in vain
             vm.disks.check_two_primaries(destination)
             receiver = migration_receiver(destination, call.config.ssh_timeout)
             complaint = vm.host.domains.migrate(name, receiver, vm.document.memory_max_mib)

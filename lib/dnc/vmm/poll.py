@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..grammar import parse_domain
+from ..host.handover import see
 from ..host.machine import Host
 from ..opennebula.driver import Call
 from ..tools.xl import DomainState
@@ -16,10 +17,11 @@ _LETTERS = {
 
 
 def run(call: Call) -> str:
-    """STATE a(ctive) p(aused) e(rror) d(isappeared); memory in KiB."""
+    """STATE a(ctive) p(aused) e(rror) d(isappeared), - where only half of it is here; memory in KiB."""
     name = call.arg("deploy_id")
     parse_domain(name)
-    domain = Host(call.runner, call.config, call.log).domains.find(name)
+    sight = see(Host(call.runner, call.config, call.log).domains.list(), name)
+    domain = sight.plain
     if domain is None:
-        return "STATE=d"
+        return "STATE=-" if sight.incoming or sight.away else "STATE=d"
     return f"STATE={_LETTERS[domain.state]} USEDCPU=0.0 USEDMEMORY={domain.memory_mib * 1024}"

@@ -43,6 +43,7 @@ def _plugged(vm: Vm, disk: Disk, path: str) -> str:
     name = vm.document.domain
     details = vm.host.domains.details(name)
     if details is None:
+        vm.host.domains.require_absent(name)
         raise NotFound(f"{name} does not run here", hint="the disk has grown: the guest sees it at its next start")
     for live in details.disks:
         if live.path == path:

@@ -2,58 +2,50 @@
 
 from __future__ import annotations
 
-import os
-
-from ..errors import NotFound
+from ..errors import NotFound, Unsafe
 from ..grammar import parse_path
-from ..host.files import explain, sync_directory
 from ..opennebula.driver import Call
-from .start import Vm, demote_disks, open_existing
+from .checkpoint import Checkpoint
+from .start import Vm, open_existing
 
 ARGUMENTS = ("deploy_id", "checkpoint", "host", "vm", "host_again")
 
 
 def run(call: Call) -> None:
-    """The checkpoint appears under its name only when it is whole; an older one is kept beside it until then."""
+    """The checkpoint appears under its name only when it is whole; an older one is kept beside it until then.
+
+    A domain that is gone with a checkpoint that fits its disks was saved already. Raises NotFound, Unsafe, ToolFailed.
+    """
     vm = open_existing(call)
+    checkpoint = Checkpoint(vm, parse_path(call.arg("checkpoint")))
     name = vm.document.domain
-    checkpoint = parse_path(call.arg("checkpoint"))
-    if vm.host.domains.find(name) is None:
-        raise NotFound(f"{name} does not run here", hint="there is nothing to save")
-    passing = f"{checkpoint}.new"
-    _prepare(vm, passing)
-    try:
-        vm.host.domains.save(name, passing, vm.document.memory_max_mib)
-    except BaseException:
-        vm.host.files.remove(passing)
-        raise
-    _put_in_place(vm, passing, checkpoint)
-    demote_disks(vm, call.action)
-
-
-def _prepare(vm: Vm, passing: str) -> None:
-    """xl runs as root: a file that exists keeps our owner, and a mode that hides the guest's memory from others."""
-    if vm.host.files.would(f"write {passing}"):
-        return
-    try:
-        vm.host.files.remove(passing)
-        os.close(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    except OSError as error:
-        raise explain(error, passing) from None
-
-
-def _put_in_place(vm: Vm, passing: str, checkpoint: str) -> None:
-    if vm.host.files.would(f"rename {passing} to {checkpoint}"):
-        return
-    try:
-        descriptor = os.open(passing, os.O_RDONLY)
+    with vm.disks.locked(f"save of VM {vm.document.id}"):
+        if vm.host.domains.find(name) is None and _was_saved(vm, checkpoint):
+            call.log.info(f"{name} is saved already")
+            return
+        vm.host.domains.require_alive(name)
+        checkpoint.prepare()
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if os.path.exists(checkpoint):
-            os.replace(checkpoint, f"{checkpoint}.old")
-        os.replace(passing, checkpoint)
-        sync_directory(os.path.dirname(checkpoint))
-    except OSError as error:
-        raise explain(error, checkpoint) from None
+            vm.host.domains.save(name, checkpoint.passing, vm.document.memory_max_mib)
+        except BaseException:
+            checkpoint.abandon()
+            raise
+        checkpoint.keep()
+        vm.host.domains.await_saved(name)
+        vm.disks.demote()
+        checkpoint.note()  # once more: what was under way is written only now
+        checkpoint.put_in_place()
+
+
+def _was_saved(vm: Vm, checkpoint: Checkpoint) -> bool:
+    if vm.host.domains.halves(vm.document.domain):
+        return False
+    try:
+        checkpoint.check()
+    except NotFound:
+        return False
+    except Unsafe as error:
+        vm.host.log.info(f"the checkpoint that is there is an older one: {error}")
+        return False
+    vm.disks.demote()
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, NamedTuple, Tuple
+from typing import NamedTuple, Tuple
 
 from ..errors import BadInput, Conflict, DncError, Unsafe
 from ..grammar import parse_domain, parse_path
@@ -12,7 +12,7 @@ from ..host.machine import Host
 from ..opennebula.action import parse_vmm_message
 from ..opennebula.driver import Call
 from ..opennebula.vm import VmDocument
-from ..tools.xl import DomainDetails, DomainState
+from ..tools.xl import MIGRATED_AWAY, DomainDetails, DomainState
 from ..tools.xl_config import DomainConfig, render
 from .disks import VmDisks
 from .guest import domain_config
@@ -53,11 +53,24 @@ def open_existing(call: Call) -> Vm:
     return open_vm(call, document, f"{call.config.datastore_location}/{datastore}/{document.id}")
 
 
-def ensure_running(vm: Vm, call: Call, launch: Callable[[str], None]) -> bool:
+class Start:
+    """One way to start a domain: what differs between them."""
+
+    def check(self) -> None:
+        """That it may start, with nothing changed yet. Raises DncError."""
+
+    def launch(self, config: str) -> None:
+        """Have xl start it from that configuration file. Raises DncError."""
+        raise NotImplementedError
+
+    def started(self) -> None:
+        """It runs, since now or since before."""
+
+
+def ensure_running(vm: Vm, call: Call, start: Start) -> bool:
     """Have the domain run on usable disks; False if it ran already, with the right disks.
 
-    `launch` starts it from the configuration file it is given. Whatever fails: nothing runs and no disk is Primary
-    after. Raises Unsafe, GivenUp, BadInput, ToolFailed.
+    Whatever fails: nothing runs and no disk is Primary after. Raises Unsafe, GivenUp, BadInput, ToolFailed.
     """
     name = vm.document.domain
     with vm.disks.locked(f"{call.action} of VM {vm.document.id}"):
@@ -65,14 +78,17 @@ def ensure_running(vm: Vm, call: Call, launch: Callable[[str], None]) -> bool:
         config = vm.configuration()
         if _runs_already(vm, config):
             vm.disks.check_primary()
+            start.started()
             return False
         vm.disks.ensure_startable()
+        _refuse_shared(vm)
+        start.check()
         text = render(config)
         _tell(call, config)
         try:
             vm.disks.promote()
             vm.host.files.write(vm.config_path, text, 0o600)
-            launch(vm.config_path)
+            start.launch(vm.config_path)
             vm.host.domains.verify_running(name, [disk.vdev for disk in config.disks])
             vm.disks.check_primary()
             vm.disks.refuse_given_up()
@@ -81,6 +97,7 @@ def ensure_running(vm: Vm, call: Call, launch: Callable[[str], None]) -> bool:
         except BaseException:
             take_down(vm)
             raise
+        start.started()
     return True
 
 
@@ -108,6 +125,7 @@ def _runs_already(vm: Vm, config: DomainConfig) -> bool:
     """True if the domain runs with exactly the managed disks of the document; a dead one is cleared away."""
     domain = vm.host.domains.find(config.name)
     if domain is None:
+        _clear_halves(vm)
         return False
     if domain.state in (DomainState.SHUTDOWN, DomainState.CRASHED, DomainState.DYING):
         vm.host.log.info(f"{config.name} is {domain.state.value}: removing what is left of it")
@@ -120,6 +138,28 @@ def _runs_already(vm: Vm, config: DomainConfig) -> bool:
     vm.host.domains.verify_running(config.name, [disk.vdev for disk in config.disks])
     vm.host.log.info(f"{config.name} runs already")
     return True
+
+
+def _clear_halves(vm: Vm) -> None:
+    """What a broken migration left here: an empty shell goes; a guest that was on its way may be the only one.
+
+    The shell has never run, and waits for a sender that OpenNebula has given up. Raises Unsafe.
+    """
+    for half in vm.host.domains.halves(vm.document.domain):
+        if half.name.endswith(MIGRATED_AWAY):
+            raise Unsafe(f"{half.name} is here, paused: it is half migrated", hint="onevm migrate --live, or terminate")
+        vm.host.log.warn(f"{half.name}: removing the shell that a migration has left")
+        vm.host.domains.destroy(half.name)
+
+
+def _refuse_shared(vm: Vm) -> None:
+    """A disk that is Primary here although the VM does not run: a killed start has left it so, or another domain has
+    it, which DRBD does not mind. Raises Unsafe."""
+    if not vm.disks.are_used_here():
+        return
+    user = vm.host.domains.user_of(_managed(vm))
+    if user is not None:
+        raise Unsafe(f"{user[0]} on this host has {user[1]}", hint="it is this VM's: look at xl list -l")
 
 
 def _managed(vm: Vm) -> Tuple[str, ...]:

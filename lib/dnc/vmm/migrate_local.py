@@ -1,0 +1,5 @@
+"""VMM migrate_local: not offered."""
+
+from .not_supported import ARGUMENTS, run
+
+__all__ = ["ARGUMENTS", "run"]
