@@ -6,18 +6,18 @@ import os
 from typing import Any
 
 from dnc.errors import DncError, Unreachable
-from dnc.tools import drbd
+from dnc.tools.resource import ResourceSpec, parse_spec
 
 ADDRESS = {f"node{number}": f"10.0.0.{number}" for number in (1, 2, 3, 4)}
 
 
-def spec(name: str, hosts=("node1", "node2"), **more: Any) -> drbd.ResourceSpec:
+def spec(name: str, hosts=("node1", "node2"), **more: Any) -> ResourceSpec:
     """A finished resource file."""
     members = [
         {"host": host, "address": ADDRESS[host], "device": f"/dev/zvol/tank/dnc/{name}", "node_id": number}
         for number, host in enumerate(hosts)
     ]
-    return drbd.parse_spec({
+    return parse_spec({
         "name": name, "minor": 1000, "port": 7000, "secret": "s" * 40, "members": members, "state": "ready",
         "kind": "image", "vm": None, "origin": None, "proof": "fresh-zero", "pool": "zfs:tank/dnc",
         "data_bytes": 64 << 20, "slots": 1, **more,
@@ -53,7 +53,7 @@ class FakeHost:
         self.committed = False
         self.drbd = "8.4"
 
-    def have(self, spec: drbd.ResourceSpec, status: dict[str, Any] | None = None, **more: Any) -> None:
+    def have(self, spec: ResourceSpec, status: dict[str, Any] | None = None, **more: Any) -> None:
         volume = {"pool": spec.pool, "name": spec.name, "bytes": 65 << 20, "device": f"/dev/{spec.name}"}
         self.resources[spec.name] = {"spec": spec.to_json(), "volume": volume, "status": status, **more}
 

@@ -12,7 +12,7 @@ from dnc.farm.removal import Removal
 from dnc.farm.sessions import Sessions
 from dnc.farm.survey import locate
 from dnc.grammar import clone_name, image_name
-from dnc.tools.drbd import Member, ResourceSpec, parse_spec
+from dnc.tools.resource import Member, ResourceSpec, parse_spec
 
 NAME = clone_name(image_name(7), 42, 0)
 FOUR = 'HOSTS="node1 node2 node3 node4"\n'

@@ -12,7 +12,7 @@ from dnc.farm.migration import Move, prepare
 from dnc.farm.sessions import Sessions
 from dnc.farm.survey import locate
 from dnc.grammar import clone_name, image_name
-from dnc.tools.drbd import Member, parse_spec
+from dnc.tools.resource import Member, parse_spec
 
 IMAGE, CLONE = image_name(7), clone_name(image_name(7), 42, 0)
 ALL = ("node1", "node2", "node3", "node4")

@@ -11,8 +11,9 @@ from dnc.farm import replicas
 from dnc.farm.sessions import Sessions
 from dnc.farm.survey import locate
 from dnc.grammar import clone_name, image_name
-from dnc.tools.drbd import ResourceSpec, file_text, parse_file
+from dnc.tools.drbd import file_text
 from dnc.tools.drbd84 import Drbd84
+from dnc.tools.resource import ResourceSpec, parse_file
 from dnc.tools.single import Single
 
 NAME, OTHER = clone_name(image_name(7), 42, 0), clone_name(image_name(8), 42, 1)

@@ -19,6 +19,7 @@ from dnc.host.waiting import Patience
 from dnc.host.work import Work
 from dnc.log import Log
 from dnc.tools import drbd
+from dnc.tools.resource import new_secret
 
 MIB = 1 << 20
 UUID = "2DABAB9FAB1A1036"
@@ -337,7 +338,7 @@ def do(work: Work, op: str, raw: bytes = b"", **args):
 def spec(name: str, minor: int, device: str, size: int, **changes) -> dict:
     """SPEC for a resource on node1 and node2."""
     record = {
-        "name": name, "minor": minor, "port": 7000 + minor - 1000, "secret": drbd.new_secret(),
+        "name": name, "minor": minor, "port": 7000 + minor - 1000, "secret": new_secret(),
         "members": [
             {"host": host, "address": f"10.99.0.{number + 1}", "device": device, "node_id": number}
             for number, host in enumerate(("node1", "node2"))

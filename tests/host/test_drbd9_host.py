@@ -15,8 +15,8 @@ from dnc.host.resource_files import ResourceFiles
 from dnc.host.resources import Resources
 from dnc.host.waiting import Patience
 from dnc.log import Log
-from dnc.tools import drbd
 from dnc.tools.drbd9 import Drbd9
+from dnc.tools.resource import ResourceSpec, parse_spec
 from tools import captured
 
 NAME = "one-7-42-0"
@@ -30,8 +30,8 @@ MEMBERS = [
 ]
 
 
-def spec(*hosts: str, **more) -> drbd.ResourceSpec:
-    return drbd.parse_spec({
+def spec(*hosts: str, **more) -> ResourceSpec:
+    return parse_spec({
         "name": NAME, "minor": 112, "port": 7112, "secret": "s" * 40, "state": "ready", "kind": "clone", "vm": 42,
         "members": [one for one in MEMBERS if one["host"] in hosts], "origin": None, "proof": None,
         "pool": "lvm:vg0/pool", "data_bytes": 1 << 20, "slots": 7, **more,
@@ -70,7 +70,7 @@ def tools():
 @pytest.fixture
 def on(tmp_path, tools):
     """Resources of a host by its name, with the file of this spec there."""
-    def make(host: str, kept: drbd.ResourceSpec) -> Resources:
+    def make(host: str, kept: ResourceSpec) -> Resources:
         log = Log("test")
         files = Files(log, False)
         for part in ("drbd.d", "intents"):

@@ -8,7 +8,7 @@ import pytest
 
 from dnc.errors import BadInput, ToolFailed
 from dnc.host.vm_places import Place, disks_of, places, vm_directories
-from dnc.tools.drbd import DiskState, PeerStatus, ResourceStatus, Role
+from dnc.tools.status import DiskState, PeerStatus, ResourceStatus, Role
 
 P, S, U = Role.PRIMARY, Role.SECONDARY, Role.UNKNOWN
 

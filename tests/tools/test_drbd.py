@@ -10,7 +10,9 @@ from dnc.errors import BadInput, Busy, NotFound, ToolFailed, Unsafe
 from dnc.tools import drbd
 from dnc.tools.drbd9 import Drbd9
 from dnc.tools.drbd84 import Drbd84
+from dnc.tools.resource import new_secret, parse_file, parse_spec, usage
 from dnc.tools.single import Single
+from dnc.tools.status import Generation, Role
 from tools import captured
 
 KIB, MIB = 1024, 1024 * 1024
@@ -23,8 +25,8 @@ RECORD = {
     "state": "making", "kind": "clone", "vm": 42, "origin": "one-7", "proof": None, "pool": "zfs:tank/dnc",
     "data_bytes": 64 * MIB, "slots": 1,
 }
-SPEC = drbd.parse_spec(RECORD)
-ALONE = drbd.parse_spec({**RECORD, "members": RECORD["members"][:1], "secret": "", "slots": 0})
+SPEC = parse_spec(RECORD)
+ALONE = parse_spec({**RECORD, "members": RECORD["members"][:1], "secret": "", "slots": 0})
 
 
 @pytest.mark.parametrize(("mib", "slots", "kib"), [
@@ -47,17 +49,17 @@ def test_a_volume_holds_its_data_and_hardly_more(data, slots):
 
 @pytest.mark.parametrize("dialect", [Drbd84(), Drbd9()])
 def test_file_round_trip(dialect):
-    assert drbd.parse_file(SPEC.name, drbd.file_text(SPEC, dialect)) == SPEC
+    assert parse_file(SPEC.name, drbd.file_text(SPEC, dialect)) == SPEC
 
 
 def test_file_round_trip_without_drbd():
     text = drbd.file_text(ALONE, Single())
-    assert drbd.parse_file(ALONE.name, text) == ALONE
-    assert drbd.usage(text) == ((), ())
+    assert parse_file(ALONE.name, text) == ALONE
+    assert usage(text) == ((), ())
 
 
 def test_session_round_trip():
-    assert drbd.parse_spec(SPEC.to_json()) == SPEC
+    assert parse_spec(SPEC.to_json()) == SPEC
 
 
 def test_foreign_files_count_for_minors_and_ports_only():
@@ -67,17 +69,17 @@ def test_foreign_files_count_for_minors_and_ports_only():
         "  on b { disk /dev/sda; address [fe80::1]:7789; }\n"
         "  volume 1 { device minor 5; }\n}\n"
     )
-    assert drbd.parse_file("r0", text) is None
-    minors, ports = drbd.usage(text)
+    assert parse_file("r0", text) is None
+    minors, ports = usage(text)
     assert set(minors) == {1, 5} and set(ports) == {7788, 7789}
 
 
 def test_damaged_file_of_ours_is_told():
     text = drbd.file_text(SPEC, Drbd84())
     with pytest.raises(BadInput, match="one-7-42-0 is damaged"):
-        drbd.parse_file(SPEC.name, text.replace('"minor": 1003', '"minor": "x"'))
+        parse_file(SPEC.name, text.replace('"minor": 1003', '"minor": "x"'))
     with pytest.raises(BadInput, match="is damaged"):
-        drbd.parse_file(SPEC.name, text[:80])
+        parse_file(SPEC.name, text[:80])
 
 
 @pytest.mark.parametrize(("field", "value"), [
@@ -88,7 +90,7 @@ def test_damaged_file_of_ours_is_told():
 ])
 def test_specs_from_outside_are_checked(field, value):
     with pytest.raises(BadInput):
-        drbd.parse_spec({**RECORD, field: value})
+        parse_spec({**RECORD, field: value})
 
 
 @pytest.mark.parametrize(("field", "value"), [
@@ -98,13 +100,13 @@ def test_specs_from_outside_are_checked(field, value):
 def test_members_from_outside_are_checked(field, value):
     member = {**RECORD["members"][0], field: value}
     with pytest.raises(BadInput):
-        drbd.parse_spec({**RECORD, "members": [member, RECORD["members"][1]]})
+        parse_spec({**RECORD, "members": [member, RECORD["members"][1]]})
 
 
 def test_secrets_differ_and_fit():
-    first, second = drbd.new_secret(), drbd.new_secret()
+    first, second = new_secret(), new_secret()
     assert first != second
-    assert drbd.parse_spec({**RECORD, "secret": first}).secret == first
+    assert parse_spec({**RECORD, "secret": first}).secret == first
 
 
 @pytest.mark.parametrize(("capture", "kind", "words"), [
@@ -134,7 +136,7 @@ def test_clashing_files_are_named():
 
 
 def generation(**changes):
-    clean = drbd.Generation("A1EA719E70502848", "0" * 16, True, True, False, False, False, False, False)
+    clean = Generation("A1EA719E70502848", "0" * 16, True, True, False, False, False, False, False)
     return clean._replace(**changes)
 
 
@@ -155,6 +157,6 @@ def test_one_replica_is_equal_to_itself():
     single = Single()
     assert single.parse_generation("").clean
     status = single.parse_status("", {ALONE.name: ALONE}, "node1")[ALONE.name]
-    assert status.ready and status.role is drbd.Role.PRIMARY
+    assert status.ready and status.role is Role.PRIMARY
     with pytest.raises(BadInput, match="cannot migrate"):
         single.two_primaries(ALONE, "node2", True)

@@ -8,8 +8,9 @@ import pytest
 
 from dnc.errors import BadInput
 from dnc.tools import drbd
-from dnc.tools.drbd import DiskState, Role
 from dnc.tools.drbd84 import Drbd84, activity
+from dnc.tools.resource import Member
+from dnc.tools.status import DiskState, Role
 from tools import captured
 from tools.test_drbd import SPEC
 
@@ -61,7 +62,7 @@ def test_three_members_are_refused():
 
 
 def test_clients_are_refused():
-    members = (*SPEC.members, drbd.Member("node3", "10.99.0.3", None, 2))
+    members = (*SPEC.members, Member("node3", "10.99.0.3", None, 2))
     with pytest.raises(BadInput, match="two members"):
         DIALECT.render(SPEC._replace(members=members))
 

@@ -9,8 +9,9 @@ import pytest
 
 from dnc.errors import BadInput, Busy, ToolFailed, Unsafe
 from dnc.tools import dialects, drbd
-from dnc.tools.drbd import DiskState, Role
 from dnc.tools.drbd9 import Drbd9
+from dnc.tools.resource import Member, parse_file, parse_spec
+from dnc.tools.status import MISSING, DiskState, Role
 from tools import captured
 from tools.test_drbd import SPEC
 
@@ -144,7 +145,7 @@ def test_bitmaps_are_asked_for_by_peer_and_clients_have_none():
 
 # ---- exactly what was tried on real hosts ---------------------------------------------------------------------------
 
-CLIENT = drbd.Member("node3", "10.99.0.3", None, 2)
+CLIENT = Member("node3", "10.99.0.3", None, 2)
 WITH_CLIENT = SPEC._replace(members=(*SPEC.members, CLIENT), slots=7)
 
 
@@ -180,7 +181,7 @@ def test_a_client_is_told_inside_its_volume():
     """a-options9: outside of it the file is refused, with every drbdadm command."""
     text = DIALECT.render(WITH_CLIENT)
     assert "  on node3 {\n    node-id 2;\n    address 10.99.0.3:7003;\n    volume 0 { disk none; }\n  }\n" in text
-    assert drbd.parse_file(SPEC.name, drbd.file_text(WITH_CLIENT, DIALECT)) == WITH_CLIENT
+    assert parse_file(SPEC.name, drbd.file_text(WITH_CLIENT, DIALECT)) == WITH_CLIENT
 
 
 def test_stamp_is_what_was_run():
@@ -202,11 +203,11 @@ def test_commands_are_those_that_were_run():
 def test_day0_is_even_and_new():
     first, second = DIALECT.new_day0(), DIALECT.new_day0()
     assert first != second and re.fullmatch(r"[0-9A-F]{15}[02468ACE]", first)
-    spec = drbd.parse_spec({**SPEC.to_json(), "day0": first})
+    spec = parse_spec({**SPEC.to_json(), "day0": first})
     assert spec.day0 == first
-    assert drbd.parse_file(spec.name, drbd.file_text(spec, DIALECT)) == spec
+    assert parse_file(spec.name, drbd.file_text(spec, DIALECT)) == spec
     with pytest.raises(BadInput):
-        drbd.parse_spec({**SPEC.to_json(), "day0": "1DDC9E095A76CB6B"})
+        parse_spec({**SPEC.to_json(), "day0": "1DDC9E095A76CB6B"})
 
 
 def json_reports(name):
@@ -242,7 +243,7 @@ def test_lost_connections_are_not_taken_for_none():
     report[0]["connections"] = []
     found = DIALECT.parse_status(json.dumps(report), {"h1": WITH_CLIENT._replace(name="h1")}, "node2")["h1"]
     assert found.usable and not found.ready and found.dropped
-    assert {peer.connection for peer in found.peers} == {drbd.MISSING}
+    assert {peer.connection for peer in found.peers} == {MISSING}
 
 
 def test_three_replicas_two_are_enough_to_be_in_step():

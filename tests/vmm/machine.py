@@ -20,6 +20,7 @@ from dnc.log import Log
 from dnc.opennebula.driver import Call, load_action, match_arguments
 from dnc.tools import drbd, xl
 from dnc.tools.drbd84 import Drbd84
+from dnc.tools.resource import Member, ResourceSpec
 
 LETTERS = {"running": "r-----", "blocked": "-b----", "paused": "--p---", "shutdown": "---s--", "crashed": "----c-"}
 
@@ -112,8 +113,8 @@ class Machine(Runner):
     def add_disk(self, name: str, *, state: str = "ready") -> Disk:
         """A resource with replicas on node1 and node2."""
         disk = self.disks[name] = Disk(name, 1000 + len(self.disks))
-        members = tuple(drbd.Member(f"node{n}", f"192.0.2.{n}", f"/dev/vg0/{name}", n - 1) for n in (1, 2))
-        spec = drbd.ResourceSpec(
+        members = tuple(Member(f"node{n}", f"192.0.2.{n}", f"/dev/vg0/{name}", n - 1) for n in (1, 2))
+        spec = ResourceSpec(
             name, disk.minor, 7000 + disk.minor, "a" * 40, members, state, "volatile", 901, None, None,
             "lvm:vg0/pool", 1 << 26, 1,
         )

@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import DncError, NotFound, Unsafe
 from ..grammar import ResourceName
-from ..tools.drbd import DiskState
+from ..tools.status import DiskState
 from . import making, snapshots
 from .importer import Progress
 from .session import Answer

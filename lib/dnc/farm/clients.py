@@ -11,7 +11,7 @@ from typing import Iterable, List, Optional, Sequence, Tuple
 from ..errors import Busy, Conflict, DncError
 from ..grammar import ResourceKind, parse_resource
 from ..tools.dialects import of_version
-from ..tools.drbd import Member, ResourceSpec
+from ..tools.resource import Member, ResourceSpec
 from . import making
 from .placement import rules_of
 from .sessions import Sessions

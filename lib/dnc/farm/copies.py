@@ -13,7 +13,7 @@ from typing import Tuple
 
 from ..errors import Busy, TimedOut, Unsafe
 from ..grammar import MIB, ResourceName, parse_pool
-from ..tools.drbd import Member, ResourceSpec
+from ..tools.resource import Member, ResourceSpec
 from . import making, transfer
 from .placement import Wanted, choose, rules_of
 from .session import Answer

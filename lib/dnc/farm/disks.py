@@ -7,7 +7,7 @@ from typing import Iterable, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceKind, ResourceName, parse_resource
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
 from . import clients, copies, making, replicas
 from .finding import Register, find_hosts
 from .making import Plan

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import DncError, Unsafe
 from ..grammar import MIB
-from ..tools.drbd import Member, ResourceSpec
+from ..tools.resource import Member, ResourceSpec
 from . import making, strays, transfer
 from .sessions import Sessions
 from .survey import Located, look_again

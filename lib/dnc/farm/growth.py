@@ -11,7 +11,7 @@ from typing import Dict, Optional
 from ..errors import BadInput, Busy, NotFound, Unreachable
 from ..grammar import MIB, ResourceName
 from ..tools import drbd
-from ..tools.drbd import Role
+from ..tools.status import Role
 from . import disks, making
 from .session import Answer
 from .sessions import Sessions

@@ -7,7 +7,7 @@ from typing import Iterable, Mapping, Optional, Sequence
 from ..command import Runner
 from ..errors import Busy, Conflict, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceName
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
 from . import making
 from .finding import Register, find_hosts
 from .importer import Progress, Spool, content, send

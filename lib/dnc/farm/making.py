@@ -12,7 +12,8 @@ from ..errors import BadConfig, Busy, Conflict, NoSpace, ToolMissing, Unsafe
 from ..grammar import MIB, ResourceName
 from ..tools import drbd
 from ..tools.dialects import of_version
-from ..tools.drbd import Dialect, Member, ResourceSpec
+from ..tools.drbd import Dialect
+from ..tools.resource import Member, ResourceSpec, new_secret
 from ..tools.single import Single
 from .session import Answer
 from .sessions import Sessions
@@ -249,7 +250,7 @@ def new_spec(
         members.append(Member(about["host"], about["address"], volumes[host]["device"], node_id))
     return ResourceSpec(
         name=plan.name.text, minor=minor, port=farm.config.port(minor) if minor is not None else None,
-        secret=drbd.new_secret() if replicated else "", members=tuple(members), state="making",
+        secret=new_secret() if replicated else "", members=tuple(members), state="making",
         kind=plan.name.kind.value, vm=plan.vm, origin=plan.origin.text if plan.origin else None, proof=None,
         pool=plan.pool, data_bytes=plan.data_bytes, slots=slots, day0=day0,
     )

@@ -15,7 +15,7 @@ from typing import Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import BadConfig, Busy, Conflict, Unreachable, Unsafe
 from ..grammar import MIB, ResourceName, parse_pool
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
 from . import clients, exchange, making, snapshots, strays, transfer
 from .placement import Rules, allowed, rules_of
 from .sessions import Sessions

@@ -12,7 +12,7 @@ from typing import Dict, Iterable, List, NamedTuple, Sequence
 from ..command import Runner
 from ..errors import BadInput, Unsafe
 from ..grammar import MIB, ResourceName
-from ..tools.drbd import RESTORE
+from ..tools.resource import RESTORE
 from . import snapshots
 from .backup_stream import open_backup
 from .importer import Progress, Spool, content, send_to_all

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Type
 
 from ..errors import DncError, TimedOut
-from ..tools.drbd import Member
+from ..tools.resource import Member
 from .session import PATIENCE, Answer, Caller, Session, wait_readable
 
 Errors = Dict[str, DncError]

@@ -11,8 +11,8 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import Busy, DncError, NotFound, Unsafe
 from ..grammar import ResourceName
-from ..tools import drbd
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import REVERT, ResourceSpec
+from ..tools.status import Role
 from . import making
 from .session import Answer
 from .sessions import Sessions
@@ -122,7 +122,7 @@ def primary(farm: Sessions, located: Located) -> Optional[str]:
     statuses = [(host, found.status) for host, found in located.found.items() if found.status is not None]
     places = {host for host, _ in statuses if located.found[host].primary}
     for _, status in statuses:
-        places |= {farm.ssh_name(peer.host) for peer in status.peers if peer.role is drbd.Role.PRIMARY}
+        places |= {farm.ssh_name(peer.host) for peer in status.peers if peer.role is Role.PRIMARY}
     if len(places) > 1:
         raise Unsafe(f"{located.name} is Primary on {' '.join(sorted(places))}", hint="is it being migrated?")
     farm.open(places)
@@ -202,7 +202,7 @@ def exchange(farm: Sessions, located: Located, label: str, good: Sequence[str], 
     name = located.name.text
     resting = located.spec.replicated and located.spec.vm is None and not any(
         found.up for found in located.found.values())
-    spec = located.spec._replace(state="making", proof=f"{drbd.REVERT}{label}")
+    spec = located.spec._replace(state="making", proof=f"{REVERT}{label}")
     if spec.replicated:
         # The contents begin anew: what was written since the old UUID says nothing about them.
         spec = spec._replace(day0=making.require_dialect(farm, located.holders).new_day0())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Iterable, List, Sequence
 
 from ..errors import BadConfig, Conflict, DncError
-from ..tools.drbd import Member, ResourceSpec
+from ..tools.resource import Member, ResourceSpec
 from . import making
 from .sessions import Sessions
 from .survey import Located, survey

@@ -6,7 +6,8 @@ from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
 
 from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceName
-from ..tools.drbd import DiskState, PeerStatus, ResourceSpec, ResourceStatus, Role, parse_spec
+from ..tools.resource import ResourceSpec, parse_spec
+from ..tools.status import DiskState, PeerStatus, ResourceStatus, Role
 from .session import Answer
 from .sessions import Sessions
 from .space import Space

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from ..errors import BadInput
 from ..grammar import PoolSpec, parse_domain, parse_host, parse_path, parse_pool, parse_resource, parse_snapshot, shown
-from ..tools.drbd import ResourceSpec, parse_spec
+from ..tools.resource import ResourceSpec, parse_spec
 
 Parser = Callable[[Any], Any]
 FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "swap")

@@ -11,8 +11,8 @@ import os
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import BadInput, Unsafe
-from ..tools.drbd import ResourceSpec
 from ..tools.qcow2 import CLUSTER, Data, Layout, Write
+from ..tools.resource import ResourceSpec
 from .files import explain
 from .links import Links
 from .machine import Host

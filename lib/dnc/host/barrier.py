@@ -12,7 +12,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import DncError, TimedOut, Unsafe
 from ..tools import drbd, drbd84, xl
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
+from ..tools.status import ResourceStatus, Role
 from .files import read_text
 from .freezing import Argv, Holder
 from .machine import Host
@@ -75,11 +76,11 @@ class Barrier:
 
     def _require_ready(self, spec: ResourceSpec) -> None:
         status = self._host.resources.status(spec.name)
-        if status is None or not self._fit(status) or status.role is not drbd.Role.PRIMARY:
+        if status is None or not self._fit(status) or status.role is not Role.PRIMARY:
             seen = status.summary() if status else "down"
             raise Unsafe(f"{spec.name} is not Primary and in sync here: {seen}", hint="wait for its resync, try again")
 
-    def _fit(self, status: drbd.ResourceStatus) -> bool:
+    def _fit(self, status: ResourceStatus) -> bool:
         return status.ready or (self._degraded and status.usable and not status.suspended)
 
     def _commands(self, domain: Optional[str], pause: bool) -> Tuple[List[Argv], List[Argv]]:

@@ -9,7 +9,7 @@ from ..command import Runner
 from ..config import load
 from ..errors import DncError
 from ..log import Log
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
 from .machine import Host
 
 

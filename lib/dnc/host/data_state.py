@@ -12,7 +12,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from ..errors import DncError
 from ..tools import drbd
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
 from .files import read_text
 from .machine import Host
 

@@ -7,7 +7,8 @@ import os
 from typing import Callable, Dict, Optional, Tuple
 
 from ..errors import BadInput, DncError, Unsafe
-from ..tools.drbd import ResourceSpec, data_end
+from ..tools.drbd import data_end
+from ..tools.resource import ResourceSpec
 from .files import explain
 from .machine import Host
 from .pools import existing

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from typing import Dict, Iterator, Optional
 
 from ..errors import DncError, TimedOut, Unsafe
-from ..tools.drbd import ResourceSpec, Role
+from ..tools.resource import ResourceSpec
+from ..tools.status import Role
 from . import arguments as a
 from .files import explain
 from .freezing import frozen

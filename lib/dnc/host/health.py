@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Mapping, NamedTuple, Optional, Tuple
 
-from ..tools.drbd import ResourceSpec, ResourceStatus, Role
+from ..tools.resource import ResourceSpec
+from ..tools.status import ResourceStatus, Role
 from .machine import Host
 
 

@@ -10,7 +10,7 @@ from ..config import Config
 from ..grammar import PoolKind, PoolSpec, parse_pool
 from ..log import Log
 from ..tools.dialects import of_proc
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
 from .files import Files, read_text
 from .journal import COPIES, GIVEN_UP, GROWING, IMPORTS, INTENTS, STRAYS, UNFINISHED, Journal
 from .links import Links

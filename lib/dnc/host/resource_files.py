@@ -8,8 +8,7 @@ from typing import Dict, Optional, Tuple
 from ..errors import BadInput, Conflict, NotFound
 from ..grammar import parse_resource
 from ..log import Log
-from ..tools import drbd
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import HEADER, ResourceSpec, parse_file, usage
 from .files import Files, read_text
 
 
@@ -33,7 +32,7 @@ class ResourceFiles:
         for replicated in (True, False):
             text = read_text(self.path(name, replicated))
             if text:
-                spec = drbd.parse_file(name, text)
+                spec = parse_file(name, text)
                 if spec is None:
                     raise Conflict(f"{name}.res was not written by dnc", hint=f"move {self.path(name)} away")
                 return spec
@@ -61,9 +60,9 @@ class ResourceFiles:
         for name, text in self._texts().items():
             try:
                 parse_resource(name)
-                spec = drbd.parse_file(name, text)
+                spec = parse_file(name, text)
             except BadInput as error:
-                if text.startswith(drbd.HEADER):
+                if text.startswith(HEADER):
                     self._log.warn(str(error))
                 continue
             if spec is not None:
@@ -80,9 +79,9 @@ class ResourceFiles:
         minors: Dict[int, str] = {}
         ports: Dict[int, str] = {}
         for name, text in self._texts().items():
-            for minor in drbd.usage(text)[0]:
+            for minor in usage(text)[0]:
                 minors.setdefault(minor, name)
-            for port in drbd.usage(text)[1]:
+            for port in usage(text)[1]:
                 ports.setdefault(port, name)
         return minors, ports
 

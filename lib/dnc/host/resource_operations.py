@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Optional
 
 from ..errors import BadInput, Busy, DncError, Unsafe
 from ..grammar import PoolSpec
-from ..tools.drbd import ResourceSpec, ResourceStatus, Role
+from ..tools.resource import ResourceSpec
+from ..tools.status import ResourceStatus, Role
 from . import arguments as a
 from .resources import RELEASE_TIMEOUT_S
 from .settle import settle as settle_disks

@@ -9,8 +9,10 @@ from ..command import Runner
 from ..errors import Busy, DncError, NotFound, TimedOut, ToolFailed, ToolMissing, Unsafe
 from ..log import Log
 from ..tools import drbd
-from ..tools.drbd import Dialect, DiskState, Generation, ResourceSpec, ResourceStatus, Role
+from ..tools.drbd import Dialect
+from ..tools.resource import ResourceSpec
 from ..tools.single import Single
+from ..tools.status import MISSING, DiskState, Generation, ResourceStatus, Role
 from .files import read_text
 from .journal import Journal
 from .resource_files import ResourceFiles
@@ -353,7 +355,7 @@ class Resources:
         status = self._status(spec)
         if status is None:
             return []  # a resource that is down forgets the option
-        return [peer.host for peer in status.peers if peer.connection != drbd.MISSING and peer.host in spec.hosts()]
+        return [peer.host for peer in status.peers if peer.connection != MISSING and peer.host in spec.hosts()]
 
     # -- members -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, NamedTuple, Optional
 
 from ..errors import DncError
-from ..tools.drbd import ResourceStatus, Role
+from ..tools.status import ResourceStatus, Role
 from .machine import Host
 
 PEER_TIMEOUT_S = 30.0

@@ -8,7 +8,7 @@ import re
 from typing import Dict, Iterable, Mapping, Optional, Tuple
 
 from ..errors import DncError
-from ..tools.drbd import ResourceStatus, Role
+from ..tools.status import ResourceStatus, Role
 from .machine import Host
 
 _DISK = re.compile(r"disk\.(\d{1,5})\Z")

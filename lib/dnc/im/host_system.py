@@ -20,7 +20,7 @@ from ..host.machine import Host
 from ..opennebula.driver import Call
 from ..opennebula.monitoring import hypervisor_name, parse_configuration
 from ..opennebula.template import Value, attributes
-from ..tools.drbd import ResourceSpec
+from ..tools.resource import ResourceSpec
 from ..version import VERSION
 
 ARGUMENTS = ("words...",)

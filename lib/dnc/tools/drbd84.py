@@ -6,7 +6,8 @@ import re
 from typing import Dict, Mapping, Optional, Tuple
 
 from ..errors import BadInput
-from .drbd import DiskState, Generation, Member, PeerStatus, ResourceSpec, ResourceStatus, Role
+from .resource import Member, ResourceSpec
+from .status import DiskState, Generation, PeerStatus, ResourceStatus, Role
 
 _DEVICE = re.compile(r"^ *(\d+): cs:(\w+)(?: ro:(\w+)/(\w+) ds:(\w+)/(\w+) \S? *(\S+))?", re.MULTILINE)
 _OUT_OF_SYNC = re.compile(r"\boos:(\d+)")

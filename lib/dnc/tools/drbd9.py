@@ -7,7 +7,8 @@ import re
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ..errors import BadInput
-from .drbd import MISSING, DiskState, Generation, Member, PeerStatus, ResourceSpec, ResourceStatus, Role
+from .resource import Member, ResourceSpec
+from .status import MISSING, DiskState, Generation, PeerStatus, ResourceStatus, Role
 
 _UUID = r"([0-9A-F]{16})"
 _GENERATION = re.compile(rf"^{_UUID}:{_UUID}:{_UUID}:{_UUID}:((?:[01]:){{11}}[01])\s*$", re.MULTILINE)

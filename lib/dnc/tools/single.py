@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Dict, Mapping, Optional, Tuple
 
 from ..errors import BadInput
-from .drbd import DiskState, Generation, Member, ResourceSpec, ResourceStatus, Role
+from .resource import Member, ResourceSpec
+from .status import DiskState, Generation, ResourceStatus, Role
 
 
 class Single:

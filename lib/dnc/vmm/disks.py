@@ -8,7 +8,8 @@ from typing import Iterator, List, Optional
 from ..errors import DncError, GivenUp, NotFound, Unsafe
 from ..host.machine import Host
 from ..opennebula.vm import VmDocument
-from ..tools.drbd import DiskState, ResourceSpec, ResourceStatus, Role
+from ..tools.resource import ResourceSpec
+from ..tools.status import DiskState, ResourceStatus, Role
 
 # How long a peer that is coming back gets to connect before it is asked whether it is alive, seconds.
 CONNECT_GRACE = 10.0
