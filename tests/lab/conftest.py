@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 
 import pytest
+from looks import LAB
 
 
 @pytest.fixture(scope="session")
 def stage():
-    """A lab named `tests` at its saved state, the suite installed, the stand-in for oned in front."""
+    """A lab (DNC_LAB, else `tests`) at its saved state, the suite installed, the stand-in for oned in front."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root: it boots machines and mounts images")
     from stage import Stage
 
-    with Stage("tests") as running:
+    with Stage(LAB) as running:
         yield running
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 MIB = 1 << 20
+LAB = os.environ.get("DNC_LAB", "tests")  # name of the lab; that with three hosts has a 3 behind it
 
 
 def equal_replicas(stage, backend, resource, size):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from looks import began_resync
+from looks import LAB, began_resync
 
 pytestmark = pytest.mark.lablong
 
@@ -17,7 +17,7 @@ def farm():
         pytest.skip("the lab needs root: it boots machines and mounts images")
     from stage import Stage
 
-    with Stage("tests3", hosts=3) as running:
+    with Stage(f"{LAB}3", hosts=3) as running:
         yield running
 
 
