@@ -12,7 +12,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lib" / "dnc"
 # A layer may import those below it, and itself. Actions never import each other's families.
-FLOORS = {"": 0, "tools": 1, "host": 2, "farm": 3, "opennebula": 4, "tm": 5, "vmm": 5, "datastore": 5, "im": 5}
+FLOORS = {"": 0, "tools": 1, "host": 2, "farm": 3, "opennebula": 4, "tm": 5, "vmm": 5, "datastore": 5, "im": 5,
+          "hooks": 5}
 GROUND_MAY_START_PROCESSES = {"command.py"}
 
 

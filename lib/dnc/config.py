@@ -38,6 +38,10 @@ class Config(NamedTuple):
     on_crash: str
     safe_dirs: Tuple[str, ...]
     restricted_dirs: Tuple[str, ...]
+    one_xmlrpc: str
+    hook_auth: str
+    hook_queue: str
+    hook_expiry: int
 
     def port(self, minor: int) -> int:
         """The TCP port that goes with a minor, the same on every member (design D4)."""
@@ -106,6 +110,16 @@ def _loader(text: str) -> str:
     return text if text in ("", "pygrub") else parse_path(text)
 
 
+def _optional_path(text: str) -> str:
+    return parse_path(text) if text else ""
+
+
+def _endpoint(text: str) -> str:
+    if text and not re.match(r"https?://[A-Za-z0-9\[][^\s@\"']*\Z", text):
+        raise ValueError("takes an address like http://frontend:2633/RPC2")
+    return text
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
@@ -151,6 +165,10 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "ON_CRASH": ("destroy", _choice("destroy", "restart", "preserve")),
     "SAFE_DIRS": ("/var/tmp", _paths),
     "RESTRICTED_DIRS": ("/", _paths),
+    "ONE_XMLRPC": ("", _endpoint),
+    "HOOK_AUTH": ("", _optional_path),
+    "HOOK_QUEUE": ("", _optional_path),
+    "HOOK_EXPIRY": ("86400", _number(60, 1 << 25)),
 }
 
 
