@@ -23,7 +23,7 @@ _END = ".move"
 
 
 class Move(NamedTuple):
-    """A domain that went to another host. source may be empty; times in seconds since the epoch; why: it still waits."""
+    """A domain that went to another host. source may be empty; times in seconds since the epoch; why it waits."""
 
     vm: int
     source: str
@@ -96,7 +96,7 @@ class Queue:
 
     @contextmanager
     def working(self, vm: int) -> Iterator[bool]:
-        """Whether we are the one that tells oned of this VM now; gives the lock, one byte of a file, back at the end."""
+        """Whether we are the one that tells oned of this VM now; the lock, one byte of a file, is given back after."""
         descriptor = self._open(f"{self.directory}/working.lock")
         try:
             try:

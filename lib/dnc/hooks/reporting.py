@@ -28,7 +28,7 @@ class Reporter:
         self._api = api
 
     def report(self, vm: int) -> str:
-        """Tell of the newest move of a VM, and of newer ones that come meanwhile; what was done, empty if nothing waits.
+        """Tell of the newest move of a VM, and of newer ones that come meanwhile; what was done, empty for nothing.
 
         Raises KEPT errors when the move waits on, others when it was taken off the queue.
         """
