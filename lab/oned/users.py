@@ -51,7 +51,8 @@ class Users:
         self.methods: Dict[str, Callable[..., Any]] = {
             "one.user.info": self._user_info, "one.userpool.info": self._pool("USER_POOL", self._users_xml),
             "one.user.allocate": self._allocate_user, "one.user.passwd": self._passwd, "one.user.update": self._update,
-            "one.group.allocate": self._allocate_group, "one.grouppool.info": self._pool("GROUP_POOL", self._groups_xml),
+            "one.group.allocate": self._allocate_group,
+            "one.grouppool.info": self._pool("GROUP_POOL", self._groups_xml),
             "one.vdc.delgroup": self._leave_vdc, "one.acl.info": self._pool("ACL_POOL", self._rules_xml),
             "one.acl.addrule": self._add_rule,
         }
