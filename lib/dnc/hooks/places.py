@@ -87,7 +87,7 @@ def look_here(call: Call, name: str) -> Sight:
 
 def _look_there(call: Call, move: Move, hosts: Iterable[str]) -> Dict[str, Sight]:
     with Sessions(call) as farm:
-        wanted = {host: _ssh_name(call, host) for host in hosts}
+        wanted = {host: ssh_name(call, host) for host in hosts}
         unreachable = farm.try_open(wanted.values())
         for host, error in unreachable.items():
             if host == wanted.get(move.destination):
@@ -106,8 +106,8 @@ def _unseen(error: DncError, move: Move) -> DncError:
     )
 
 
-def _ssh_name(call: Call, host: str) -> str:
-    """The name in HOSTS, where it is the same host's."""
+def ssh_name(call: Call, host: str) -> str:
+    """A host by the name in HOSTS, which is what sessions are opened to; another name stays as it is."""
     return next((one for one in call.config.hosts if same_host(one, host)), host)
 
 

@@ -1,4 +1,4 @@
-"""Making oned know that a domain is on another host: ask, look, tell, follow."""
+"""Making oned know that a domain is on another host: ask, look, tell, follow, settle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..opennebula.driver import Call
 from .places import require_moved
 from .queue import Move
 from .routes import Route, advice, choose
+from .settling import settle
 
 # What oned does after the call takes seconds: one session of the driver's to each host, or the same for each disk.
 FOLLOW_S = 120.0
@@ -40,6 +41,7 @@ def tell(call: Call, api: Api, move: Move, patience: Patience) -> str:
     call.log.info(f"{move.name} is {record.status} on {record.host} in OpenNebula: migrate ({route.value})")
     api.migrate(move.vm, target.id, live=route is Route.LIVE)
     after = _follow(api, move, target, record, patience)
+    settle(call, move, record, after)
     return f"{move.name}: OpenNebula has it on {after.host} now, {after.status}"
 
 

@@ -22,12 +22,13 @@ class Silent(Unreachable):
 
 
 class VmRecord(NamedTuple):
-    """A VM as oned has it now. host: of its newest history record, empty before the first; error: what it last said."""
+    """A VM as oned has it now. host, datastore: of its newest history record, empty and 0 before the first."""
 
     id: int
     state: int
     lcm_state: int
     host: str
+    datastore: int
     error: str
 
     @property
@@ -71,9 +72,10 @@ class Api:
             return None
         records = found.HISTORY_RECORDS.HISTORY if found.HISTORY_RECORDS is not None else []
         error = found.USER_TEMPLATE.get("ERROR", "") if found.USER_TEMPLATE else ""
+        last = records[-1] if records else None
         return VmRecord(
-            int(found.ID), int(found.STATE), int(found.LCM_STATE), str(records[-1].HOSTNAME) if records else "",
-            error if isinstance(error, str) else "",
+            int(found.ID), int(found.STATE), int(found.LCM_STATE), str(last.HOSTNAME) if last is not None else "",
+            int(last.DS_ID) if last is not None else 0, error if isinstance(error, str) else "",
         )
 
     def hosts(self) -> List[KnownHost]:
