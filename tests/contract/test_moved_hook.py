@@ -1,4 +1,4 @@
-"""A domain moved behind OpenNebula's back: the hook makes oned know, whatever it thinks, and never touches the guest."""
+"""A domain moved behind OpenNebula's back: the hook makes oned know, and never touches the guest."""
 
 from __future__ import annotations
 

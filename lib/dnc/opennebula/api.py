@@ -106,7 +106,7 @@ class Api:
         except pyone.OneException as error:
             raise OnedError(f"oned refuses {method}: {_text(error)}", hint="see oned.log") from None
         except OSError as error:
-            raise self._silent(_text(error)) from None
+            raise self._silent(_reason(error)) from None
         except DncError:
             raise
         except Exception as error:  # the parsers of xmlrpc and of the bindings raise what they like
@@ -151,6 +151,14 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, out of the layers that requests puts around it."""
+    inner: Optional[BaseException] = error
+    while inner is not None:
+        error, inner = inner, inner.__cause__ or inner.__context__
+    return error.strerror if isinstance(error, OSError) and error.strerror else _text(error)
 
 
 def _text(error: BaseException) -> str:

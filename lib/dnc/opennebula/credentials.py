@@ -29,9 +29,11 @@ def read_session(path: str) -> str:
         ) from None
     except OSError as error:
         raise explain(error, path) from None
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         _check(os.fstat(descriptor), path)
-        lines = stream.read(_LIMIT).decode("utf-8", "replace").split("\n")
+        lines = os.read(descriptor, _LIMIT).decode("utf-8", "replace").split("\n")
+    finally:
+        os.close(descriptor)
     session = lines[0].strip()
     user, colon, password = session.partition(":")
     if not (user and colon and password) or any(line.strip() for line in lines[1:]):
