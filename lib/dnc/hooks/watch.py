@@ -27,6 +27,7 @@ _VM = re.compile(rf"(one-[0-9]{{1,10}})({INCOMING})?\Z")
 _QUIET_S = 0.1
 _BURST_S = 2.0
 _LONGEST_PAUSE_S = 60.0
+_NEVER = float("inf")
 
 
 class Running(NamedTuple):
@@ -57,16 +58,15 @@ class Watcher:
         self._running: Dict[int, Running] = {}
         self._here: Optional[Set[str]] = None
         self._pause = 1.0
-        self._wake: Optional[float] = None  # when to try again what has failed
+        # When to try again what has failed.
+        self._begin_at = 0.0
+        self._look_at = _NEVER
 
     def serve(self) -> None:
         """The loop: sleep until an event, wait until a burst is over, look, tell."""
         while True:
             self._ensure_watching()
-            event = self._collect()
-            if self._wake is not None and time.monotonic() >= self._wake:
-                self._wake, event = None, True
-            if event:
+            if self._collect() or self._look_at <= time.monotonic():
                 self._look()
 
     def stop(self) -> None:
@@ -86,21 +86,28 @@ class Watcher:
 
     def _ensure_watching(self) -> None:
         """One long-lived process; a new one when it has ended, after a pause when it has failed."""
-        if self._wake is not None or any(running.what == "domains" for running in self._running.values()):
+        if self._watching or self._begin_at > time.monotonic():
             return
         try:
             self._start(xenstore.watch_domains(), "domains", "", privileged=True)
         except DncError as error:
-            self._again_later(str(error))
+            self._begin_at = self._later(str(error))
 
-    def _again_later(self, why: str) -> None:
+    @property
+    def _watching(self) -> bool:
+        return any(running.what == "domains" for running in self._running.values())
+
+    def _later(self, why: str) -> float:
+        """When to try again; the pauses double while nothing works."""
         self._call.log.warn(f"{why}: again in {self._pause:.0f} s")
-        self._wake = time.monotonic() + self._pause
+        when = time.monotonic() + self._pause
         self._pause = min(_LONGEST_PAUSE_S, self._pause * 2)
+        return when
 
     def _collect(self) -> bool:
         """Sleep until something happens; whether it is a reason to look."""
-        timeout = None if self._wake is None else max(0.0, self._wake - time.monotonic())
+        wake = min(self._look_at, _NEVER if self._watching else self._begin_at)
+        timeout = None if wake == _NEVER else max(0.0, wake - time.monotonic())
         events, end = False, 0.0
         while True:
             ready, _, _ = select.select(list(self._running), [], [], timeout)
@@ -121,8 +128,6 @@ class Watcher:
         if running.what == "report":
             for line in data.decode("utf-8", "replace").splitlines():
                 self._call.log.info(line)
-        elif data and running.what == "domains":
-            self._pause = 1.0
         if data:
             return running.what != "report"
         del self._running[descriptor]
@@ -130,7 +135,7 @@ class Watcher:
         if running.process.stdout is not None:
             running.process.stdout.close()
         if running.what == "domains" and status != 0:
-            self._again_later(f"xenstore-watch ended with status {status}")
+            self._begin_at = self._later(f"xenstore-watch ended with status {status}")
         return running.what == "name"
 
     # Domains.
@@ -140,8 +145,9 @@ class Watcher:
         try:
             found = self._domains.list()
         except DncError as error:
-            self._again_later(str(error))
+            self._look_at = self._later(str(error))
             return
+        self._look_at, self._pause = _NEVER, 1.0
         here: Set[str] = set()
         for domain in found:
             match = _VM.match(domain.name)
