@@ -66,6 +66,11 @@ def test_only_command_starts_processes(path):
             )
 
 
+def test_pyone_is_used_at_one_place():
+    users = [path for path in MODULES if "import pyone" in path.read_text()]
+    assert [str(path.relative_to(PACKAGE)) for path in users] == ["opennebula/api.py"]
+
+
 def actions():
     for family in ("tm", "vmm", "datastore"):
         for path in sorted((PACKAGE / family).glob("*.py")):
