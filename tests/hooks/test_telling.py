@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 from frontend import Frontend
 
-from dnc.errors import BadConfig, BadInput, DncError, NoPrivilege, NotFound, ToolMissing, Unreachable, Unsafe
+from dnc.errors import (
+    BadConfig,
+    BadInput,
+    DncError,
+    NoPrivilege,
+    NotFound,
+    ToolFailed,
+    ToolMissing,
+    Unreachable,
+    Unsafe,
+)
 from dnc.hooks import moved
 from oned.states import LcmState, VmState
 
@@ -213,8 +223,28 @@ def test_what_is_wrong_with_this_machine_keeps_the_move(frontend: Frontend, monk
 
 def test_a_dry_run_asks_and_tells_nothing(frontend: Frontend) -> None:
     said = moved.run(frontend.call(frontend.domain, "node1", "node2", dry_run=True))
-    assert said == "" or "would become node2's" in said
-    assert "one.vm.migrate" not in frontend.methods() and waiting(frontend) == []
+    assert said == f"{frontend.domain}: RUNNING on node1, would become node2's"
+    set_state(frontend, "HOTPLUG")
+    tell(frontend)
+    set_state(frontend, "RUNNING")
+    due(frontend)
+    assert "would become node2's" in moved.run(frontend.call("--retry", dry_run=True))
+    assert len(waiting(frontend)) == 1
+    assert "one.vm.migrate" not in frontend.methods()
+
+
+def test_a_tool_that_fails_where_we_look(frontend: Frontend) -> None:
+    """At the destination the move waits for somebody to mend it; elsewhere it is told, and hinders nothing."""
+    frontend.hosts["node2"].answers["find_domain"] = ToolFailed("xl failed: no xenstore", host="node2")
+    with pytest.raises(ToolFailed):
+        tell(frontend)
+    assert len(waiting(frontend)) == 1 and "one.vm.migrate" not in frontend.methods()
+    due(frontend)
+    assert moved.run(frontend.call("--retry")) == "" and len(waiting(frontend)) == 1
+    frontend.hosts["node2"].answers.clear()
+    frontend.hosts["node1"].answers["find_domain"] = ToolFailed("xl failed: no xenstore", host="node1")
+    due(frontend)
+    assert "has it on node2 now" in moved.run(frontend.call("--retry"))
 
 
 def test_a_frontend_of_another_name_space(frontend: Frontend, tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ from ..opennebula.driver import Call, Terminated
 from . import arrivals, user
 from .identity import become_owner
 from .queue import Move
-from .reporting import Reporter
+from .reporting import VERDICTS, Reporter
 
 ARGUMENTS = ("words...",)
 
 _USAGE = "NAME SOURCE DESTINATION, or --here NAME..., --left NAME..., --retry, --list, --drop NAME, --setup-user"
-# What time heals; a move that meets anything else but these two kinds is not tried again by itself.
+# What time heals: no error for who calls, since the move is written down.
 _LATER = (Busy, Unreachable, TimedOut)
-# What a person heals, without calling again for each move.
+# What is wrong with this installation, and would be with the next move too.
 _AT_FAULT = (BadConfig, NoPrivilege, ToolMissing)
 
 
@@ -80,7 +80,7 @@ def _each(call: Call, moves: Sequence[Move]) -> str:
     errors: List[DncError] = []
     for move in moves:
         try:
-            said.append(reporter.report(move.vm))
+            said.append(reporter.rehearse(move) if call.runner.dry_run else reporter.report(move.vm))
         except _LATER as error:
             said.append(f"{move.name}: waits: {error}")
         except DncError as error:
@@ -102,7 +102,7 @@ def _retry(call: Call) -> str:
         if move.due > call.started:
             continue
         try:
-            said.append(reporter.report(move.vm))
+            said.append(reporter.rehearse(move) if call.runner.dry_run else reporter.report(move.vm))
         except Silent as error:
             call.log.info(f"{move.name} and what else is due wait: {error}")
             break
@@ -110,8 +110,10 @@ def _retry(call: Call) -> str:
             call.log.info(f"{move.name}: waits: {error}")
         except _AT_FAULT:
             raise
-        except DncError as error:
+        except VERDICTS as error:
             call.log.error(f"{move.name} is not tried again: {error.line()}")
+        except DncError as error:
+            call.log.error(f"{move.name} waits: {error.line()}")
     return "\n".join(line for line in said if line)
 
 

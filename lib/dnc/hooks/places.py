@@ -94,8 +94,13 @@ def _look_there(call: Call, move: Move, hosts: Iterable[str]) -> Dict[str, Sight
                 raise _unseen(error, move)
             call.log.info(f"not looked at: {error.line()}")
         open_hosts = {host: name for host, name in wanted.items() if name in farm.sessions}
-        answers = farm.all("find_domain", open_hosts.values(), name=move.name)
-        return {host: _sight(answers[name]) for host, name in open_hosts.items()}
+        answers, errors = farm.try_each("find_domain", {name: {"name": move.name} for name in open_hosts.values()})
+        for host, name in open_hosts.items():
+            if name in errors and host == move.destination:
+                raise errors[name]
+            if name in errors:
+                call.log.info(f"not looked at: {errors[name].line()}")
+        return {host: _sight(answers[name]) for host, name in open_hosts.items() if name in answers}
 
 
 def _unseen(error: DncError, move: Move) -> DncError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Optional
 
-from ..errors import BadConfig, Busy, DncError, NoPrivilege, TimedOut, ToolMissing, Unreachable
+from ..errors import BadInput, DncError, NotFound, Unsafe
 from ..host.files import Files
 from ..host.waiting import Patience
 from ..opennebula.api import Api, connect
@@ -14,8 +14,8 @@ from ..opennebula.driver import Call
 from .queue import Move, Queue, queue_directory
 from .telling import tell
 
-# Kept in the queue: what passes, and what is wrong with this installation rather than with the move.
-KEPT = (Busy, Unreachable, TimedOut, BadConfig, NoPrivilege, ToolMissing)
+# Said of the move itself: it leaves the queue. Whatever else goes wrong passes, or somebody mends it.
+VERDICTS = (Unsafe, NotFound, BadInput)
 
 
 class Reporter:
@@ -30,7 +30,7 @@ class Reporter:
     def report(self, vm: int) -> str:
         """Tell of the newest move of a VM, and of newer ones that come meanwhile; what was done, empty for nothing.
 
-        Raises KEPT errors when the move waits on, others when it was taken off the queue.
+        Raises VERDICTS when the move was taken off the queue, other errors when it waits on.
         """
         said = ""
         while True:
@@ -42,14 +42,18 @@ class Reporter:
                     return f"{move.name}: another run tells OpenNebula"
                 said = self._attempt(move)
 
+    def rehearse(self, move: Move) -> str:
+        """What would be done; a dry run writes nothing down."""
+        return tell(self._call, self.api(), move, self._patience)
+
     def _attempt(self, move: Move) -> str:
         try:
             said = tell(self._call, self.api(), move, self._patience)
-        except KEPT as error:
-            self._postpone(move, error)
-            raise
-        except DncError:
+        except VERDICTS:
             self.queue.replace(move, None)
+            raise
+        except DncError as error:
+            self._postpone(move, error)
             raise
         self.queue.replace(move, None)
         return said
@@ -59,7 +63,7 @@ class Reporter:
         now = time.time()
         if now - move.since > self._call.config.hook_expiry:
             self.queue.replace(move, None)
-            raise DncError(
+            raise Unsafe(
                 f"{move.name} is on {move.destination}, and oned could not be told for {now - move.since:.0f} s: "
                 f"{error.what}", hint=f"dnc-moved {move.name} {move.source or '-'} {move.destination} tries again",
             ) from None

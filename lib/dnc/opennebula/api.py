@@ -62,6 +62,7 @@ class Api:
         self.endpoint = endpoint
         self._where = where
         self._pyone = _import_pyone()
+        os.environ.pop("ONEAPI_PROTOCOL", None)  # newer pyone would speak gRPC to an http address
         self._server: Any = self._pyone.OneServer(endpoint, session=session)
 
     def vm(self, number: int) -> Optional[VmRecord]:
