@@ -27,7 +27,10 @@ def arrived(call: Call, names: Sequence[str]) -> List[Move]:
 
 
 def departed(call: Call, names: Sequence[str]) -> List[Move]:
-    """A move for each domain whose disks one other host has made Primary since; those that just ended have none."""
+    """A move for each domain whose disks one other host has Primary; those that just ended have none.
+
+    What this host's own role is says nothing: after `xl migrate` by hand it stays Primary until somebody settles it.
+    """
     here = own_name(call)
     host = Host(call.runner, call.config, call.log)
     specs = host.resource_files.all()
@@ -36,8 +39,7 @@ def departed(call: Call, names: Sequence[str]) -> List[Move]:
         mine = {name: spec for name, spec in specs.items() if spec.vm == vm and spec.replicated}
         peers: Set[str] = set()
         for status in host.resources.statuses(mine).values() if mine else ():
-            if status is not None and status.role is not Role.PRIMARY:
-                peers.update(peer.host for peer in status.peers if peer.role is Role.PRIMARY)
+            peers.update(peer.host for peer in status.peers if peer.role is Role.PRIMARY)
         if len(peers) == 1:
             there = peers.pop()
             moves.append(Move(vm, here, next((one for one in call.config.hosts if same_host(one, there)), there),
