@@ -73,7 +73,7 @@ def _look(call: Call, move: Move, others: List[str]) -> Dict[str, Sight]:
 
 
 def _is_host(call: Call, host: str) -> bool:
-    """A frontend may be called like a host's domain; what is in HOSTS, or has xl, is a host."""
+    """Whether this machine, which has that name, is one of HOSTS and has xl: a frontend may share the first label."""
     known = any(same_host(host, one) for one in call.config.hosts)
     return known and any(os.access(f"{place}/xl", os.X_OK) for place in ("/usr/sbin", "/sbin"))
 
