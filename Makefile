@@ -43,7 +43,7 @@ $(VENV)/ready: setup.cfg | packages
 	$(RUN)/pip install -q -e '.[test]'
 	@touch $@
 
-## demo: the main job on two real Xen hosts in QEMU: import, clone, run, live-migrate, power cut, terminate
+## demo: the main job on two real Xen hosts in QEMU: import, clone, run, live-migrate, snapshot, power cut, terminate
 demo: setup
 	$(RUN)/python lab/demo.py --name demo
 

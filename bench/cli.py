@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from . import burst, clones, counts, imports, places, resizes, snapshots, throughput
+from . import burst, clones, counts, imports, places, probes, resizes, snapshots, throughput
 from .results import Row, Verdict, not_run, to_json
 from .stand import Stand
 from .table import show_table
@@ -40,6 +40,7 @@ PARTS = (
     Part("imports", "imports of each driver action over bare Python", imports.measure, repeat=7),
     Part("counts", "sessions, questions, processes of actions, simulated farm", counts.measure, repeat=1),
     Part("places", "placement among two hosts and among a thousand, on made-up answers", places.measure, repeat=5),
+    Part("probes", "monitoring probes with 500 domains, simulated farm", probes.measure, repeat=5),
     Part("burst", "100 clones, 15 at a time, simulated farm", burst.measure, repeat=1),
     Part("labburst", "20 clones, 15 at a time, on the two hosts", burst.on_lab, repeat=1, needs_lab=True),
     Part("clone", "driver time of TM clone against the raw commands", clones.against_raw, repeat=3, needs_lab=True),

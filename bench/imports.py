@@ -21,7 +21,8 @@ BARE = (PYTHON, "-I", "-c", "pass")
 
 def actions(remotes: Path = REPOSITORY / "remotes") -> list[tuple[str, str]]:
     """(family, action) of each executable that the launcher serves."""
-    return [
+    probes = sorted(path for path in (remotes / "im").glob("dnc-probes.d/*/*/*") if path.resolve().name == LAUNCHER)
+    return [("im", f"{path.parent.parent.name}_{path.parent.name}") for path in probes] + [
         (family, path.name) for family in FAMILIES for path in sorted((remotes / family / "dnc").glob("*"))
         if path.name.islower() and path.resolve().name == LAUNCHER
     ]

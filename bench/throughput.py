@@ -1,5 +1,5 @@
-"""DS cp of raw and qcow2 on the two real hosts against a plain dd of the same data over ssh into the same kind of
-replicated volume."""
+"""DS cp of raw and qcow2 on the two real hosts, against dd of the same data into the same kind of replicated volume: on
+the host itself, and over ssh as the usual drivers pipe it."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def _measure(
     target = image_of(stage, backend, f"dd-{backend}", size_mb=LARGE_MIB)
     taken: dict[int, list[float]] = {mib: [] for mib in files}
     plain: list[float] = []
+    local: list[float] = []
     packed: list[float] = []
     qcow2 = qcow2_of(files[LARGE_MIB])
     with_resource_up(stage, target.source)
@@ -60,13 +61,16 @@ def _measure(
             progress(f"{backend}: import of {LARGE_MIB} MiB of qcow2, {turn + 1} of {repeat}")
             packed.append(cp_seconds(stage, backend, qcow2, f"import-qcow2-{backend}-{turn}"))
             progress(f"{backend}: dd of {LARGE_MIB} MiB, {turn + 1} of {repeat}")
-            plain.append(dd_seconds(stage, files[LARGE_MIB], target.source))
+            plain.append(dd_seconds(stage, files[LARGE_MIB], into_device(target.source)))
+            local.append(local_dd_seconds(stage, files[LARGE_MIB], target.source))
     finally:
         resource_down(stage, target.source)
         qcow2.unlink(missing_ok=True)
     of_qcow2 = Row("import", f"DS cp of {LARGE_MIB} MiB of qcow2, whole action, {backend}", "s", median(packed), None,
                    "qemu-img makes it a sparse raw file first", tuple(packed))
-    return [*rows_of(backend, taken, plain), of_qcow2]
+    of_local = Row("import", f"dd on the host, {backend}", "MiB/s", LARGE_MIB / median(local), None,
+                   "from its memory, fsync at the end", tuple(LARGE_MIB / seconds for seconds in local))
+    return [*rows_of(backend, taken, plain), of_local, of_qcow2]
 
 
 def qcow2_of(raw: Path) -> Path:
@@ -112,15 +116,29 @@ def cp_seconds(stage: Any, backend: str, path: Path, name: str) -> float:
     return float(call.seconds)
 
 
-def dd_seconds(stage: Any, source: Path, resource: str) -> float:
-    """Seconds of dd over one ssh into the replicated volume, until it is on stable storage on both hosts."""
+def into_device(resource: str) -> list[str]:
+    """dd of its standard input into a replicated volume, until it is on stable storage on both hosts."""
+    return ["dd", f"of=/dev/drbd/by-res/{resource}/0", "bs=1M", "iflag=fullblock", "conv=fsync,notrunc"]
+
+
+def local_dd_seconds(stage: Any, source: Path, resource: str) -> float:
+    """The same from the host's own memory. Raises CannotMeasure."""
+    place = "/dev/shm/bench.raw"
+    dd_seconds(stage, source, ["dd", f"of={place}", "bs=1M", "iflag=fullblock"])
+    try:
+        return dd_seconds(stage, Path("/dev/null"), [*into_device(resource), f"if={place}"])
+    finally:
+        stage.lab.root(HOST, ["rm", "-f", place])
+
+
+def dd_seconds(stage: Any, source: Path, dd: list[str]) -> float:
+    """Seconds of a dd on the host over one ssh, which brings the data. Raises CannotMeasure."""
     from dnclab.access import ssh_argv
 
-    into = ["dd", f"of=/dev/drbd/by-res/{resource}/0", "bs=1M", "iflag=fullblock", "conv=fsync,notrunc"]
     with source.open("rb") as data:
         begun = time.perf_counter()
         done = subprocess.run(
-            ssh_argv(stage.lab.ssh_config, HOST, into), stdin=data, capture_output=True, text=True, check=False,
+            ssh_argv(stage.lab.ssh_config, HOST, dd), stdin=data, capture_output=True, text=True, check=False,
         )
         seconds = time.perf_counter() - begun
     if done.returncode != 0:

@@ -1,14 +1,16 @@
-"""The main job on two real Xen hosts, watched: import, clone, run, live-migrate, power cut, resync, terminate.
+"""The main job on two real Xen hosts, watched: import, clone, run, live-migrate, snapshot, power cut, terminate.
 
 `make demo` runs it. Exit status 0 means that every step and every check of the data held.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import click
 from rich.console import Console
@@ -19,6 +21,14 @@ from oned import Call, VirtualMachine
 from stage import Stage
 
 console = Console(highlight=False)
+
+
+class Snapshot(NamedTuple):
+    """A disk's snapshot: its number, and the guest's last tick before it and right after it."""
+
+    number: int
+    before: int
+    after: int
 
 
 class Checks:
@@ -79,18 +89,52 @@ def show_backend(stage: Stage, checks: Checks, backend: str) -> None:
         checks.check(f"it runs on {target} only", stage.domain_hosts(vm) == [target])
         checks.check("one primary again", primaries(stage, disk) == [target], f"Primary: {primaries(stage, disk)}")
         tick = after
+    snapshot = show_snapshot(stage, checks, backend, vm, tick)
     with checks.step(backend, "power off"):
         cloud.poweroff(vm).checked()
     checks.check("replicas equal while it is off", equal(stage, backend, disk, size))
     with checks.step(backend, "resume"):
         cloud.resume(vm).checked()
-    tick = stage.wait_for_tick(vm, tick)
+    tick = stage.wait_for_tick(vm, snapshot.after)
     show_power_cut(stage, checks, backend, vm, disk, tick)
     check_counter(stage, checks, backend, vm, disk)
+    show_revert(stage, checks, backend, vm, disk, snapshot)
     with checks.step(backend, "terminate"):
         cloud.terminate(vm).checked()
     with checks.step(backend, "image deleted"):
         cloud.delete_image(image).checked()
+
+
+def show_snapshot(stage: Stage, checks: Checks, backend: str, vm: VirtualMachine, tick: int) -> Snapshot:
+    """A snapshot on both hosts at one moment, while the guest writes."""
+    with checks.step(backend, "snapshot while the guest writes"):
+        done = stage.cloud.snapshot_disk(vm, 0, "demo").checked()
+    after = stage.wait_for_tick(vm, stage.last_tick(vm))
+    held = re.findall(r"frozen for (\d+) ms", "".join(call.stderr for call in done.calls))
+    checks.check("the guest went on after it", after > tick, f"held for {' '.join(held)} ms")
+    return Snapshot(int(vm.snapshots[0].snapshots[-1]["ID"]), tick, after)
+
+
+def show_revert(
+    stage: Stage, checks: Checks, backend: str, vm: VirtualMachine, disk: str, snapshot: Snapshot
+) -> None:
+    """The disk as it was then, on both hosts, with nothing resynced; the guest counts on from there."""
+    before = resyncs(stage, disk)
+    with checks.step(backend, "disk reverted to the snapshot"):
+        stage.cloud.revert_disk(vm, 0, snapshot.number).checked()
+    for host in ("node1", "node2"):
+        counter = stage.counter(backend, disk, host)
+        whole = not counter.holes and not counter.torn and snapshot.before <= counter.last <= snapshot.after
+        checks.check(f"{host}'s replica ends when the snapshot was taken", whole, f"tick {counter.last}")
+    checks.check("both replicas are byte-identical", equal(stage, backend, disk, stage.lab.guest_image.stat().st_size))
+    checks.check("nothing was resynced for it", resyncs(stage, disk) == before)
+    with checks.step(backend, "resume from there"):
+        stage.cloud.resume(vm).checked()
+        end = time.monotonic() + 300
+        while stage.counter(backend, disk, "node2").last <= counter.last and time.monotonic() < end:
+            time.sleep(1)
+    last = stage.counter(backend, disk, "node2").last
+    checks.check("the guest counts on from the snapshot", counter.last < last, f"tick {counter.last} → {last}")
 
 
 def show_power_cut(stage: Stage, checks: Checks, backend: str, vm: VirtualMachine, disk: str, tick: int) -> None:

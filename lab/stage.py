@@ -195,6 +195,7 @@ class Stage:
             ("dataset", ["zfs", "list", "-H", "-o", "name", "-t", "all", "-r", "tank/dnc"]),
             ("file", ["find", "/etc/drbd.d", "/var/lib/dnc/minors", "/var/lib/dnc/intents", "/var/lib/dnc/unfinished",
                       "/var/lib/dnc/growing", "/var/lib/dnc/imports", "/var/lib/dnc/single", "/var/lib/dnc/copies",
+                      "/var/lib/dnc/strays",
                       "-name", "[0-9o]*", "-type", "f"]),
             ("domain", ["sh", "-c", "xl list | tail -n +3"]),
             ("vm directory", ["sh", "-c", "find /var/lib/one/datastores -mindepth 2"]),

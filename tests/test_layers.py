@@ -72,7 +72,7 @@ def test_pyone_is_used_at_one_place():
 
 
 def actions():
-    for family in ("tm", "vmm", "datastore"):
+    for family in ("tm", "vmm", "datastore", "im"):
         for path in sorted((PACKAGE / family).glob("*.py")):
             if path.name != "__init__.py" and "ARGUMENTS" in path.read_text():
                 yield f"dnc.{family}.{path.stem}"

@@ -42,6 +42,8 @@ class Backend(Protocol):
 
     def open_stream(self, host: str, forward: bool) -> Stream: ...
 
+    def command(self, host: str, script: str, stdin: str) -> Completed: ...
+
     def stop(self) -> None: ...
 
 
@@ -89,6 +91,10 @@ class ProcessBackend:
             self.repair(call.where)
             done = self._run(["ssh", call.where, command], encoded(call))
         return done
+
+    def command(self, host: str, script: str, stdin: str) -> Completed:
+        """One plain ssh with a script and text on stdin."""
+        return self._run(["ssh", host, script], stdin.encode())
 
     def open_stream(self, host: str, forward: bool) -> Stream:
         """The session in which an action's steps run on a host."""

@@ -64,11 +64,20 @@ class Installation:
         auth.chmod(0o600)
         for name in (*owned, "var/.one/one_auth"):
             self._give(self.location / name)
+        self._lay_out_remotes()
         for tool in self.farm.ssh_directory.iterdir():
             link = self.location / "sh/override" / tool.name
             if link.is_symlink() or link.exists():
                 link.unlink()
             link.symlink_to(tool)
+
+    def _lay_out_remotes(self) -> None:
+        """What OpenNebula's own packages have there and drivers link to; nobody here runs the Ruby client."""
+        common = self.remotes / "im/common.d"
+        common.mkdir(parents=True, exist_ok=True)
+        for name in ("monitord-client.rb", "monitord-client_control.sh"):
+            (common / name).write_text("# stands for OpenNebula's own\n")
+        (self.remotes / "VERSION").write_text(f"{self.settings.version}\n")
 
     def _give(self, path: Path) -> None:
         if self.farm.user is not None and os.geteuid() == 0:

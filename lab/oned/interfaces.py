@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from .attributes import Attributes, collapsed, text_of, upper, vector_of, vectors_of
+from .backups import BackupOperations
 from .building import Refused, build_nic, fill_context
 from .core import Operation, OperationFailed
 from .lifecycle import wrong_state
 from .machine import Ticket, VirtualMachine
 from .messages import VmmMessage
-from .snapshots import SnapshotOperations
 from .states import HistoryAction, LcmState, VmState
 from .vmm import Context, Step
 
@@ -16,7 +16,7 @@ L = LcmState
 _CONFIGURATION = ("OS", "FEATURES", "INPUT", "GRAPHICS", "VIDEO", "RAW", "CPU_MODEL")
 
 
-class InterfaceOperations(SnapshotOperations):
+class InterfaceOperations(BackupOperations):
     """Operations on interfaces, context and capacity."""
 
     def _interface_context(self, vm: VirtualMachine, ticket: Ticket) -> Context:

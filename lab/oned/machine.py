@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
-from .attributes import Attributes, attributes_xml, cdata, element, text_of, vector_of, vectors_of
+from .attributes import Attributes, attributes_xml, cdata, element, identifiers, text_of, vector_of, vectors_of
 from .records import OWNER, SnapshotList, permissions_xml
 from .states import HistoryAction, LcmState, VmState
 
@@ -108,11 +108,14 @@ class VirtualMachine:
     etime: int = 0
     history: list[History] = field(default_factory=list)
     snapshots: dict[int, SnapshotList] = field(default_factory=dict)
+    backup_config: Attributes = field(default_factory=dict)
+    backup_ids: list[int] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     ticket: Ticket = field(default_factory=Ticket)
     requested_hard: bool = False
     at_frontend: bool = False
     resumes_from: VmState | None = None
+    monitoring: Attributes = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     # --- state -----------------------------------------------------------------------------------------------------
@@ -233,9 +236,14 @@ class VirtualMachine:
             f"{element('STATE', int(self.state))}{element('LCM_STATE', int(self.lcm_state))}"
             f"{element('PREV_STATE', int(self.state))}{element('PREV_LCM_STATE', int(self.lcm_state))}"
             f"{element('RESCHED', self.resched)}{element('STIME', self.stime)}{element('ETIME', self.etime)}"
-            f"{element('DEPLOY_ID', self.deploy_id)}<MONITORING></MONITORING><SCHED_ACTIONS></SCHED_ACTIONS>"
+            f"{element('DEPLOY_ID', self.deploy_id)}<MONITORING>{attributes_xml(self.monitoring)}</MONITORING>"
+            "<SCHED_ACTIONS></SCHED_ACTIONS>"
             f"<TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>"
             f"<USER_TEMPLATE>{attributes_xml(self.user_template)}</USER_TEMPLATE>"
-            f"<HISTORY_RECORDS>{history}</HISTORY_RECORDS>{snapshots}"
-            "<BACKUPS><BACKUP_CONFIG/><BACKUP_IDS></BACKUP_IDS></BACKUPS></VM>"
+            f"<HISTORY_RECORDS>{history}</HISTORY_RECORDS>{snapshots}{self._backups_xml()}</VM>"
         )
+
+    def _backups_xml(self) -> str:
+        config = attributes_xml(self.backup_config)
+        inner = f"<BACKUP_CONFIG>{config}</BACKUP_CONFIG>" if config else "<BACKUP_CONFIG/>"
+        return f"<BACKUPS>{inner}{identifiers('BACKUP_IDS', self.backup_ids)}</BACKUPS>"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .observe import Observation
+from .monitoring import Monitoring
 
 
-class AllOperations(Observation):
-    """Images, machines, recovery, disks, snapshots, interfaces, reports."""
+class AllOperations(Monitoring):
+    """Images, machines, recovery, disks, snapshots, interfaces, monitoring."""

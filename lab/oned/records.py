@@ -11,6 +11,9 @@ from .states import DiskType, ImageState, ImageType
 OWNER = "<UID>0</UID><GID>0</GID><UNAME>oneadmin</UNAME><GNAME>oneadmin</GNAME>"
 
 
+_TYPES = {"IMAGE_DS": 0, "SYSTEM_DS": 1, "BACKUP_DS": 3}
+
+
 def permissions_xml(group_use: int = 0) -> str:
     """PERMISSIONS of an object of oneadmin; datastores let the group use them."""
     flags = [("OWNER", (1, 1, 0)), ("GROUP", (group_use, 0, 0)), ("OTHER", (0, 0, 0))]
@@ -49,7 +52,7 @@ class Datastore:
         return (
             f"<DATASTORE>{element('ID', self.id)}{OWNER}{element('NAME', self.name)}{permissions_xml(1)}"
             f"<DS_MAD>{cdata(self.ds_mad)}</DS_MAD><TM_MAD>{cdata(self.tm_mad)}</TM_MAD>"
-            f"<BASE_PATH>{cdata(self.base_path)}</BASE_PATH>{element('TYPE', 1 if self.is_system else 0)}"
+            f"<BASE_PATH>{cdata(self.base_path)}</BASE_PATH>{element('TYPE', _TYPES[self.type])}"
             f"{element('DISK_TYPE', DiskType[self.disk_type].value)}<STATE>0</STATE><CLUSTERS><ID>0</ID></CLUSTERS>"
             f"{element('TOTAL_MB', self.total_mb)}{element('FREE_MB', self.free_mb)}{element('USED_MB', self.used_mb)}"
             f"{identifiers('IMAGES', self.image_ids)}<TEMPLATE>{attributes_xml(self.template)}</TEMPLATE></DATASTORE>"
@@ -112,6 +115,7 @@ class Image:
     vm_ids: list[int] = field(default_factory=list)
     template: Attributes = field(default_factory=dict)
     snapshots: SnapshotList = field(default_factory=SnapshotList)
+    increments: list[tuple[int, str]] = field(default_factory=list)
     registered: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -138,8 +142,14 @@ class Image:
             f"{element('TARGET_SNAPSHOT', self.target_snapshot)}{element('DATASTORE_ID', self.datastore_id)}"
             f"{element('DATASTORE', self.datastore)}{identifiers('VMS', self.vm_ids)}<CLONES></CLONES>"
             f"<APP_CLONES></APP_CLONES><TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>{self.snapshots.xml()}"
-            "<BACKUP_INCREMENTS></BACKUP_INCREMENTS><BACKUP_DISK_IDS></BACKUP_DISK_IDS></IMAGE>"
+            f"<BACKUP_INCREMENTS>{self._increments_xml()}</BACKUP_INCREMENTS><BACKUP_DISK_IDS></BACKUP_DISK_IDS></IMAGE>"
         )
+
+    def _increments_xml(self) -> str:
+        kinds = ("FULL", "INCREMENT")
+        return "".join(
+            f"<INCREMENT>{element('ID', number)}{element('SOURCE', source)}"
+            f"{element('TYPE', kinds[number > 0])}</INCREMENT>" for number, source in self.increments)
 
 
 @dataclass
@@ -153,9 +163,10 @@ class HostRecord:
     state: int = 2
     vm_ids: list[int] = field(default_factory=list)
     template: Attributes = field(default_factory=dict)
+    monitoring: Attributes = field(default_factory=dict)
 
     def xml(self) -> str:
-        """The HOST element, short of PCI devices, NUMA nodes and monitoring."""
+        """The HOST element, short of PCI devices and NUMA nodes."""
         return (
             f"<HOST>{element('ID', self.id)}{element('NAME', self.name)}{element('STATE', self.state)}"
             f"{element('PREV_STATE', self.state)}<IM_MAD>{cdata(self.im_mad)}</IM_MAD>"
@@ -164,7 +175,7 @@ class HostRecord:
             f"<RUNNING_VMS>{len(self.vm_ids)}</RUNNING_VMS><DATASTORES></DATASTORES><PCI_DEVICES/><NUMA_NODES/>"
             "</HOST_SHARE>"
             f"{identifiers('VMS', self.vm_ids)}<TEMPLATE>{attributes_xml(self.template)}</TEMPLATE>"
-            "<MONITORING></MONITORING></HOST>"
+            f"<MONITORING>{attributes_xml(self.monitoring)}</MONITORING></HOST>"
         )
 
 

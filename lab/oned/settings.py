@@ -10,6 +10,8 @@ _TM_MAD_CONF = {
     "LN_TARGET": "NONE", "CLONE_TARGET": "SELF", "SHARED": "YES", "DRIVER": "raw", "DISK_TYPE": "BLOCK",
     "ALLOW_ORPHANS": "YES", "DS_MIGRATE": "YES", "DS_LIVE_MIGRATE": "NO", "DS_MIGRATE_SNAP": "NO",
 }
+_PERIODS = {"BEACON_HOST": 30, "EXEC_VM": 5, "MONITOR_HOST": 120, "MONITOR_VM": 30, "STATE_VM": 5,
+            "SYNC_STATE_VM": 180, "SYSTEM_HOST": 600}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Settings:
     inherit_datastore_attributes: tuple[str, ...] = ("DNC_POOL", "DNC_REPLICAS")
     live_disk_snapshots: tuple[str, ...] = ("vmm_dnc-dnc",)
     device_prefix: str = "xvd"
+    # The directory below remotes/im, which is the last word of IM_MAD's ARGUMENTS; im_mad is its NAME.
+    im_directory: str = "dnc"
+    periods: Dict[str, int] = field(default_factory=lambda: dict(_PERIODS))
+    # 7.2 and later ignore reports of a state for 30 s after a change; 0 spares tests the wait.
+    state_guard_s: int = 0
 
     @property
     def major(self) -> tuple[int, int]:

@@ -87,6 +87,9 @@ class LcmState(IntEnum):
     HOTPLUG_RESIZE = 66
     HOTPLUG_SAVEAS_UNDEPLOYED = 67
     HOTPLUG_SAVEAS_STOPPED = 68
+    BACKUP = 69
+    BACKUP_POWEROFF = 70
+    RESTORE = 71
 
 
 class ImageState(IntEnum):
@@ -110,6 +113,7 @@ class ImageType(IntEnum):
     OS = 0
     CDROM = 1
     DATABLOCK = 2
+    BACKUP = 6
 
 
 class HistoryAction(IntEnum):
@@ -143,7 +147,9 @@ class HistoryAction(IntEnum):
     ALIAS_DETACH = 47
     POFF_MIGRATE = 48
     POFF_HARD_MIGRATE = 49
+    BACKUP = 50
     NIC_UPDATE = 51
+    RESTORE = 60
 
 
 class DiskType(IntEnum):

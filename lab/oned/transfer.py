@@ -149,6 +149,17 @@ class Lines:
         path = self._disk_path(self.vm.host, self.vm.datastore_id, disk)
         return f"RESIZE {text_of(disk, 'TM_MAD')} {path} {size} {self.vm.id} {self._owner(disk)}"
 
+    def backup(self, disks: list[str], job: str = "-") -> str:
+        """BACKUP of disks by DISK_ID; PRE and POST, and _LIVE, are put around the verb."""
+        vm = self.vm
+        path = f"{vm.host}:{self.places.vm_directory(vm.datastore_id, vm.id)}"
+        return f"BACKUP {self.places.tm_mad} {path} {':'.join(disks)} {vm.deploy_id} {job} {vm.id} {vm.datastore_id}"
+
+    def restore(self, image: int, increment: int, disk: int) -> str:
+        """RESTORE from a backup image; -1: the last increment, all disks."""
+        path = f"{self.vm.host}:{self.places.vm_directory(self.vm.datastore_id, self.vm.id)}"
+        return f"RESTORE {self.places.tm_mad} {path} {self.vm.id} {image} {increment} {disk}"
+
     def save_as(self, disk: Attributes, source: str, snapshot_id: int, host: str) -> str:
         """CPDS into the new image's volume."""
         path = self._disk_path(host, self.vm.datastore_id, disk)

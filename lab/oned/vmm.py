@@ -121,7 +121,7 @@ class _Run:
     def _step(self, step: Step) -> tuple[str, bool]:
         """(stdout or failure information, whether it failed)."""
         run: Callable[[Step], tuple[Completed, str]] = {
-            "tm": self._tm, "vmm": self._vmm, "vnm": self._vnm, "shell": self._shell,
+            "tm": self._tm, "ds": self._ds, "vmm": self._vmm, "vnm": self._vnm, "shell": self._shell,
         }[step.driver]
         done, prefix = run(step)
         if done.rc == 0:
@@ -132,8 +132,14 @@ class _Run:
 
     def _tm(self, step: Step) -> tuple[Completed, str]:
         line = step.parameters[0]
-        own = step.action if step.action in ("premigrate", "postmigrate", "failmigrate") else ""
+        own = step.action if step.action.startswith(("pre", "post", "fail")) else ""
         return self.driver._transfer.run_line(line, step.stdin or "", step.encoding, own), ""
+
+    def _ds(self, step: Step) -> tuple[Completed, str]:
+        """An action of a backup datastore: its driver is the first parameter."""
+        call = Call("ds", step.parameters[0], step.action, "frontend", step.parameters[1:], step.encoding,
+                    step.stdin or "")
+        return self.driver._log.perform(call, lambda: self.driver._backend.local(call)), ""
 
     def _host(self, step: Step) -> str:
         return self.context.parts.migration_host if step.on_destination else self.context.parts.host

@@ -36,8 +36,18 @@ class Config(NamedTuple):
     pvh_loader: str
     pv_loader: str
     on_crash: str
+    cpu_cap: str
+    hvm_nic: str
+    emulated_nics: str
+    uefi_firmware: str
+    graphics_listen: str
+    keymap: str
+    discard: str
+    pci_seize: str
+    vtpm_backend: str
     safe_dirs: Tuple[str, ...]
     restricted_dirs: Tuple[str, ...]
+    hypervisor: str
     one_xmlrpc: str
     hook_auth: str
     hook_queue: str
@@ -114,6 +124,23 @@ def _optional_path(text: str) -> str:
     return parse_path(text) if text else ""
 
 
+def _address(text: str) -> str:
+    if text in ("127.0.0.1", "0.0.0.0"):
+        return text
+    import ipaddress  # 10 ms that only another address has to pay
+
+    return str(ipaddress.ip_address(text))
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text and not pattern.match(text):
+            raise ValueError(what)
+        return text
+
+    return parse
+
+
 def _endpoint(text: str) -> str:
     if text and not re.match(r"https?://[A-Za-z0-9\[][^\s@\"']*\Z", text):
         raise ValueError("takes an address like http://frontend:2633/RPC2")
@@ -139,6 +166,7 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 
 _DOMAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_KEYMAP = re.compile(r"[a-z-]{1,12}\Z")
 
 # key in dncrc: (default, parser); the order is that of Config's fields.
 SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
@@ -149,7 +177,7 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "REPLICAS": ("2", _number(1, MAX_REPLICAS)),
     "HOST_PAIRS": ("", _host_pairs),
     "FAILURE_DOMAINS": ("", _failure_domains),
-    "MISSING_REPLICA": ("auto", _choice("auto", "copy", "refuse")),
+    "MISSING_REPLICA": ("auto", _choice("auto", "copy", "move", "refuse")),
     "POOL_FILL_LIMIT": ("95", _number(1, 100)),
     "MINOR_BASE": ("1000", _number(1, 1 << 19)),
     "PORT_BASE": ("7000", _number(1024, 65000)),
@@ -163,8 +191,18 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "PVH_LOADER": ("/usr/lib/grub-xen/grub-i386-xen_pvh.bin", _loader),
     "PV_LOADER": ("pygrub", _loader),
     "ON_CRASH": ("destroy", _choice("destroy", "restart", "preserve")),
+    "CPU_CAP": ("no", _choice("no", "yes")),
+    "HVM_NIC": ("vif", _choice("vif", "rtl8139", "e1000", "e1000e", "ne2k_pci", "pcnet", "vmxnet3")),
+    "EMULATED_NICS": ("unfiltered", _choice("unfiltered", "always", "never")),
+    "UEFI_FIRMWARE": ("", _optional_path),
+    "GRAPHICS_LISTEN": ("127.0.0.1", _address),
+    "KEYMAP": ("", _matching(_KEYMAP, "takes a keymap as de or en-us")),
+    "DISCARD": ("", _choice("", "unmap", "ignore")),
+    "PCI_SEIZE": ("no", _choice("no", "yes")),
+    "VTPM_BACKEND": ("", _matching(_DOMAIN_NAME, "takes the name of a domain")),
     "SAFE_DIRS": ("/var/tmp", _paths),
     "RESTRICTED_DIRS": ("/", _paths),
+    "HYPERVISOR": ("", _matching(_DOMAIN_NAME, "takes one word of letters, digits, _, . and -")),
     "ONE_XMLRPC": ("", _endpoint),
     "HOOK_AUTH": ("", _optional_path),
     "HOOK_QUEUE": ("", _optional_path),

@@ -22,7 +22,7 @@ _VOLATILE = re.compile(r"one-sys-([0-9]{1,10})-([0-9]{1,5})\Z")
 _DATASET = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*\Z")
 _THIN = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*/[A-Za-z0-9_+.][A-Za-z0-9_+.-]*\Z")
 _DOMAIN = re.compile(r"one-([0-9]{1,10})\Z")
-_SNAPSHOT = re.compile(r"(?:save-)?[0-9]{1,10}\Z")
+_SNAPSHOT = re.compile(r"(?:(?:save-|backup-)?[0-9]{1,10}|backup)\Z")
 
 
 def shown(text: str) -> str:
@@ -130,7 +130,8 @@ def parse_image_source(text: str) -> ResourceName:
 
 
 def parse_snapshot(text: str) -> str:
-    """A snapshot of a disk: OpenNebula's number, or save-<image> while that image is made of it. Raises BadInput."""
+    """A snapshot of a disk: OpenNebula's number, save-<image> while that image is made of it, backup while one is
+    copied, backup-<increment> for the next increment to be compared with. Raises BadInput."""
     if not _SNAPSHOT.match(text):
         raise BadInput(f"{shown(text)} is not a snapshot of dnc")
     return text

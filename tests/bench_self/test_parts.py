@@ -16,7 +16,10 @@ from bench.results import Row, Verdict, not_run
 def test_every_executable_is_measured():
     found = set(imports.actions())
     assert {("tm", "clone"), ("tm", "premigrate"), ("vmm", "deploy"), ("datastore", "cp")} <= found
-    assert all((imports.REPOSITORY / "remotes" / family / "dnc" / action).exists() for family, action in found)
+    remotes = imports.REPOSITORY / "remotes"
+    assert all((remotes / family / "dnc" / action).exists() for family, action in found if family != "im")
+    probes = {action for family, action in found if family == "im"}
+    assert probes == {"host_system", "host_monitor", "vm_status", "vm_monitor"}
 
 
 def test_what_is_no_launcher_is_not_measured(tmp_path):

@@ -160,6 +160,14 @@ class SimStage:
         self._await(lambda: not any(one["pattern"] == pattern for one in self.farm.state["hosts"][host]["inject"]),
                     f"no {pattern or 'command'} came on {host}", seconds)
 
+    def await_sync(self, resource: str, seconds: float = 60.0) -> None:
+        """Wait until both kernels have it UpToDate and nothing is out of sync. Raises TimeoutError."""
+        def synced(host: str) -> bool:
+            found = self.farm.kernel(host, resource) or {}
+            return (found.get("disk"), found.get("oos")) == ("UpToDate", [])
+
+        self._await(lambda: all(map(synced, self.hosts)), f"{resource} is not in sync", seconds)
+
     @staticmethod
     def _await(happened: Callable[[], bool], complaint: str, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -83,3 +83,22 @@ def test_a_disk_out_of_sync_is_not_migrated(stage: SimStage) -> None:
     stage.farm.reconnect("node1", "node2")
     stage.cloud.migrate(vm, "node2", live=True).checked()
     stage.cloud.terminate(vm, hard=True).checked()
+
+
+@pytest.mark.parametrize("backend", ["zfs"])
+def test_a_guest_leaves_a_host_whose_disk_failed(stage: SimStage, backend: str) -> None:
+    """DRBD has detached it and the guest lives on the other replica: there it can go, and not back until it is mended.
+    """
+    vm = stage.bare(stage.import_image(backend))
+    name = f"{vm.disks[0]['SOURCE']}-{vm.id}-0"
+    assert stage.farm.run("node1", ["drbdadm", "detach", name]).status == 0
+    stage.cloud.migrate(vm, "node2", live=True).checked()
+    assert stage.domain_hosts(vm) == ["node2"]
+    assert stage.roles(name) == {"node1": "Secondary", "node2": "Primary"}
+    assert stage.two_primaries_allowed() == []
+    back = stage.cloud.migrate(vm, "node1", live=True)
+    assert not back.ok and f"{name} is Diskless on node1" in back.error
+    assert stage.farm.run("node1", ["drbdadm", "adjust", name]).status == 0
+    stage.await_sync(name)
+    stage.cloud.migrate(vm, "node1", live=True).checked()
+    stage.cloud.terminate(vm, hard=True).checked()

@@ -103,7 +103,8 @@ def test_a_host_without_replica_is_refused_with_those_that_would_do(hosts):
     caller = TestCaller(HOSTS + 'MISSING_REPLICA="refuse"\n')
     with Sessions(caller, hosts.connect) as farm, pytest.raises(Unsafe) as caught:
         clone(farm, host="node3")
-    assert caught.value.line() == "one-7 has no replica on node3, only on node1 node2; run the VM there. "
+    line = "one-7 has no replica on node3, only on node1 node2; run the VM there, or see MISSING_REPLICA in dncrc. "
+    assert caught.value.line() == line
 
 
 def test_an_unknown_image_and_a_silent_member(farm, hosts):

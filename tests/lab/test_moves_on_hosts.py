@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from looks import MIB, equal_replicas, no_two_primaries
 
 pytestmark = pytest.mark.lablong
 
@@ -42,3 +43,25 @@ def test_off_and_running_between_datastores(stage, image, vm, other_store):
     cloud.migrate(vm, "node2", datastore="system").checked()
     assert stage.domain_hosts(vm) == ["node2"] and files(stage, "node1", vm, other_store.id) == []
     stage.wait_for_tick(vm, tick)
+
+
+def test_a_guest_leaves_the_host_whose_disk_failed(stage, backend, image, vm):
+    """As on-io-error does: DRBD detaches the disk, the guest lives on the other one and can go there."""
+    lab, cloud = stage.lab, stage.cloud
+    name = f"{image.source}-{vm.id}-0"
+    here, there = stage.domain_hosts(vm)[0], next(host for host in lab.hosts if host not in stage.domain_hosts(vm))
+    tick = stage.last_tick(vm)
+    lab.root(here, ["drbdadm", "detach", name])
+    cloud.migrate(vm, there, live=True).checked()
+    assert stage.domain_hosts(vm) == [there]
+    no_two_primaries(stage, name)
+    assert stage.wait_for_tick(vm, tick) > tick
+    back = cloud.migrate(vm, here, live=True)
+    assert not back.ok and f"{name} is Diskless on {here}" in back.error
+    lab.root(here, ["drbdadm", "adjust", name])
+    stage.wait_until_synced(here, name)
+    cloud.migrate(vm, here, live=True).checked()
+    cloud.poweroff(vm, hard=True).checked()
+    equal_replicas(stage, backend, name, 16 * MIB)
+    cloud.resume(vm).checked()
+    stage.wait_for_tick(vm, 1)

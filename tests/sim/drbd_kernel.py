@@ -285,7 +285,10 @@ def flush(world: World, host: str, resource: Resource) -> None:
         drbd9_kernel.flush(world, host, resource)
         return
     path = device(world, resource, host)
-    if resource["role"] != "Primary" or resource["disk"] == "Diskless" or not os.path.isfile(path):
+    if resource["role"] != "Primary" or not os.path.isfile(path):
+        return
+    if resource["disk"] == "Diskless":
+        _flush_to_peer(world, path, connected_peer(world, host, resource))
         return
     status = os.stat(path)
     stamp = [status.st_mtime_ns, status.st_blocks]
@@ -301,7 +304,7 @@ def flush(world: World, host: str, resource: Resource) -> None:
     if not runs:
         return
     peer = connected_peer(world, host, resource)
-    if peer is None and resource["pending"]:
+    if resource["pending"] and (peer is None or peer[1]["disk"] == "Diskless"):
         new_generation(resource)
     blocks.copy_runs(path, volume(world, resource, host), runs, size)
     resource["stat"]["dw"] += blocks.total(runs) * 4
@@ -314,16 +317,38 @@ def flush(world: World, host: str, resource: Resource) -> None:
         resource["stat"]["ns"] += blocks.total(runs) * 4
     else:
         resource["oos"] = blocks.merge(resource["oos"], runs)
+        if peer and peer[1]["disk"] == "Diskless" and peer[1]["role"] == "Primary":
+            _show(world, path, peer, runs, size)
     persist(world, resource, host)
+
+
+def _flush_to_peer(world: World, path: str, peer: tuple[str, Resource] | None) -> None:
+    """What a Primary without a disk writes: the peer has it, and marks it for the disk that is away."""
+    if peer is None or peer[1]["disk"] != "UpToDate":
+        return
+    host, there = peer
+    runs = blocks.differences(path, volume(world, there, host), there["kib"] * 1024)
+    if not runs:
+        return
+    if there["pending"]:
+        new_generation(there)
+    carry(world, path, peer, runs, there["kib"] * 1024)
+    there["oos"] = blocks.merge(there["oos"], runs)
+    persist(world, there, host)
+
+
+def _show(world: World, path: str, peer: tuple[str, Resource], runs: list[list[int]], size: int) -> None:
+    """Written here, seen through the device of a peer that is Primary too."""
+    theirs = device(world, peer[1], peer[0])
+    if peer[1]["role"] == "Primary" and os.path.isfile(theirs):
+        blocks.copy_runs(path, theirs, runs, size)
 
 
 def carry(world: World, path: str, peer: tuple[str, Resource], runs: list[list[int]], size: int) -> None:
     """Replicate blocks to the connected peer, also into its device if it is a Primary too."""
     other, there = peer
     blocks.copy_runs(path, volume(world, there, other), runs, size)
-    their_device = device(world, there, other)
-    if there["role"] == "Primary" and os.path.isfile(their_device):
-        blocks.copy_runs(path, their_device, runs, size)
+    _show(world, path, peer, runs, size)
     there["stat"]["nr"] += blocks.total(runs) * 4
     there["stat"]["dw"] += blocks.total(runs) * 4
 

@@ -98,6 +98,16 @@ def handshake(world: World, one: End, other: End) -> None:
     _start(world, source, target, full=abs(outcome) == 2)
 
 
+def rejoin(world: World, host: str, found: Resource) -> None:
+    """A disk that was attached while the peer is connected, whose data are newer if it wrote meanwhile."""
+    peer = connected_peer(world, host, found)
+    if peer is not None and peer[1]["disk"] == "UpToDate":
+        peer[1]["pending"] = False
+        outcome = compare(found, peer[1])
+        if outcome:
+            _start(world, peer, (host, found), full=outcome not in (1, -1))
+
+
 def _agree_size(world: World, one: End, other: End) -> bool:
     """Both take the smaller size; an end with good data does not shrink."""
     size = min(own_kib(world, one), own_kib(world, other))

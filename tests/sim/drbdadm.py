@@ -154,9 +154,11 @@ def _attach(world: World, found: dict[str, Any], backing: str, apply_al: str) ->
     if holder(world, backing) in ("drbd", "domain"):
         raise Refused(1, f"open({backing}) failed: Device or resource busy\n{apply_al}20")
     try:
-        return kernel.attach(world, found, backing)
+        text = kernel.attach(world, found, backing)
     except Refused as refusal:
         raise Refused(1, f"{refusal.text}\n{apply_al}255")
+    drbd_link.rejoin(world, world.host, found)
+    return text
 
 
 def adjust(world: World, config: Config, full: str, options: Options) -> tuple[int, str, str]:
@@ -211,7 +213,10 @@ def detach(world: World, config: Config, full: str, _options: Options) -> tuple[
     if found["role"] == "Primary" and not (peer and peer[1]["disk"] == "UpToDate"):
         raise Refused(17, f"{found['minor']}: State change failed: (-2) Need access to UpToDate data\n"
                       f"Command 'drbdsetup-84 detach {found['minor']}' terminated with exit code 17")  # fmt: skip
+    kernel.flush(world, world.host, found)
     found["disk"] = "Diskless"
+    if peer and peer[1]["uuids"][1] == 0:
+        peer[1]["pending"] = True  # its next write begins a generation
     return 0, "", ""
 
 

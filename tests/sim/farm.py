@@ -21,7 +21,7 @@ from sim.namespace import CLIENT, GLOBAL_CONF, write_program
 ONEADMIN = 9869
 GIB = 1 << 30
 # Notes that stay by design: who gave up what and when, and the last known fill of a pool.
-KEPT = ("/var/lib/dnc/given-up/", "/var/lib/dnc/fill-", "/var/lib/dnc/locks/")
+KEPT = ("/var/lib/dnc/given-up/", "/var/lib/dnc/fill-", "/var/lib/dnc/locks/", "/var/lib/dnc/monitoring/")
 EMPTIED = ("/etc/drbd.d", "/var/lib/dnc", "/var/lib/drbd", "/var/lib/one", "/tmp", "/root", "/var/log/xen")
 INFRASTRUCTURE = {"zfs": {"tank", "tank/dnc"}, "lvm": {"pool"}}
 

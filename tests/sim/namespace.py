@@ -35,6 +35,9 @@ NO_DRIVER = (147 << 8) | 200  # DRBD's major: opening it where no DRBD is loaded
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+# Below a host's own part: what it sees as /sys/bus/xen-backend/devices.
+BACKENDS = "sysbus/xen-backend/devices"
+
 LAUNCHER = """#!/usr/bin/python3 -IS
 import sys
 sys.path[:0] = ["/run/sim/code"]
@@ -102,12 +105,12 @@ def build(live: str, code: str, sockets: str, host: dict) -> None:
     root = f"{home}/root"
     unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET)
     make_private()
-    for directory in ("root", "upper", "work", "dev", "proc", "volumes", "sysblock", "files"):
+    for directory in ("root", "upper", "work", "dev", "proc", "volumes", "sysblock", "files", BACKENDS):
         os.makedirs(f"{home}/{directory}", exist_ok=True)
     os.chown(f"{home}/dev", host["uid"], host["gid"])
     with open(f"{home}/synced", "w"):
         os.chmod(f"{home}/synced", 0o666)
-    for directory in (home, f"{home}/volumes", f"{home}/sysblock"):
+    for directory in (home, f"{home}/volumes", f"{home}/sysblock", f"{home}/{BACKENDS}"):
         os.chown(directory, host["uid"], host["gid"])
     _write_upper(f"{home}/upper", host)
     other_mounts = _other_filesystems(os.path.dirname(live))
@@ -124,6 +127,7 @@ def build(live: str, code: str, sockets: str, host: dict) -> None:
     _processes(f"{home}/proc", home, f"{root}/proc")
     mount("sysfs", f"{root}/sys", "sysfs")
     bind(f"{home}/sysblock", f"{root}/sys/class/block")
+    bind(f"{home}/sysbus", f"{root}/sys/bus")
     for name, source in host["packages"].items():
         target = f"{root}/usr/lib/python3/dist-packages/{name}"
         os.makedirs(target, exist_ok=True)
@@ -212,6 +216,9 @@ def _processes(own: str, home: str, target: str) -> None:
         if not name.isdigit() and name != "drbd":
             os.symlink(f".real/{name}", f"{own}/{name}")
     os.symlink(f"/run/sim/live/hosts/{os.path.basename(home)}/proc-drbd", f"{own}/drbd")
+    os.makedirs(f"{own}/xen", exist_ok=True)
+    with open(f"{own}/xen/capabilities", "w") as file:
+        file.write("control_d\n")
     bind(own, target)
     mount("proc", f"{target}/.real", "proc")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sim import xl_text
+from sim import xen_backends, xl_text
 from sim.fake import is_privileged
 from sim.world import Refused, World
 from sim.xl_domain import dom0, domains, end, find, from_config, make, no_bridge, plug_disk
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def run(world: World, argv: list[str]) -> tuple[int, str, str]:
-    words = [word for word in argv[1:] if word not in ("-v", "-vv", "-vvv", "-f", "-t", "-T")]
+    words = argv[1:]
+    while words and words[0] in ("-v", "-vv", "-vvv", "-f", "-t", "-T"):
+        words.pop(0)
     if not words:
         return 1, "Usage xl [-vfNtT] <subcommand> [args]\n", ""
     if not is_privileged():
@@ -41,7 +43,10 @@ def run(world: World, argv: list[str]) -> tuple[int, str, str]:
     flags = {word for word in rest if word.startswith("-") and word != "-"}
     names = [word for word in rest if word not in flags]
     with world.open():
-        return COMMANDS[command](world, names, flags)
+        try:
+            return COMMANDS[command](world, names, flags)
+        finally:
+            xen_backends.reflect(world)
 
 
 def _list(world: World, names: list[str], flags: set[str]) -> tuple[int, str, str]:
@@ -50,6 +55,8 @@ def _list(world: World, names: list[str], flags: set[str]) -> tuple[int, str, st
         chosen = [dom0(world), *sorted(domains(world).values(), key=lambda domain: int(domain["id"]))]
     if flags & {"-l", "--long"}:
         return 0, xl_text.json_text(chosen), ""
+    if flags & {"-v", "--verbose"}:
+        return 0, xl_text.VERBOSE_HEAD + "".join(xl_text.verbose_row(domain) + "\n" for domain in chosen), ""
     return 0, xl_text.HEAD + "".join(xl_text.row(domain) + "\n" for domain in chosen), ""
 
 
@@ -240,7 +247,9 @@ def _info(world: World, _names: list[str], _flags: set[str]) -> tuple[int, str, 
         "cores_per_socket": 4, "threads_per_core": 1, "cpu_mhz": "2596.122", "virt_caps": "pv hvm gnttab-v1 gnttab-v2",
         "total_memory": total, "free_memory": max(0, free), "free_cpus": 0, "xen_major": 4, "xen_minor": 20,
         "xen_extra": ".4-pre",
-        "xen_version": "4.20.4-pre", "xen_scheduler": "credit2", "xen_pagesize": 4096,
+        "xen_version": "4.20.4-pre",
+        "xen_caps": "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ",
+        "xen_commandline": "placeholder dom0_mem=1024M,max:1024M", "xen_scheduler": "credit2", "xen_pagesize": 4096,
     }  # fmt: skip
     return 0, "".join(f"{key:<23}: {value}\n" for key, value in facts.items()), ""
 

@@ -140,6 +140,8 @@ def parse_disk(text: str) -> dict[str, Any]:
             elif key == "devtype":
                 disk["cdrom"] = value == "cdrom"
             continue
+        if word in ("discard", "no-discard", "cdrom", "direct-io-safe"):
+            continue
         if positional == 0 and word.startswith(("phy:", "file:", "drbd:")):
             disk["path"] = word.partition(":")[2]
             positional = 2
@@ -171,7 +173,9 @@ def parse_nic(words: list[str], number: int) -> dict[str, Any]:
 
 def vdev_number(vdev: str) -> int:
     """xvda -> 51712, hda -> 768, sda -> 2048."""
-    index = ord(vdev[3:4] or "a") - ord("a") if vdev.startswith("xvd") else ord(vdev[2:3] or "a") - ord("a")
+    index = -1
+    for letter in vdev.removeprefix("xvd" if vdev.startswith("xvd") else vdev[:2]) or "a":
+        index = (index + 1) * 26 + ord(letter) - ord("a")
     if vdev.startswith("xvd"):
         return 202 << 8 | index << 4 if index < 16 else 1 << 28 | index << 8
     if vdev.startswith("hd"):
@@ -182,6 +186,17 @@ def vdev_number(vdev: str) -> int:
 FLAGS = {"running": "-b----", "paused": "--p---", "suspended": "---s--", "shutdown": "---s--", "crashed": "----c-",
     "dying": "-----d"}
 HEAD = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n"
+
+
+VERBOSE_HEAD = HEAD[:-1] + "   UUID                            Reason-Code\tSecurity Label\n"
+# Why a domain shut down, in xl's column of numbers.
+REASONS = {"suspended": "2", "shutdown": "0", "crashed": "3"}
+
+
+def verbose_row(domain: Domain) -> str:
+    uuid = domain.get("uuid") or "00000000-0000-0000-0000-000000000000"
+    reason = REASONS.get(domain["state"], "-") if domain["id"] else "-"
+    return f"{row(domain)} {uuid} {reason:>8} {'-':>16}"
 
 
 def row(domain: Domain) -> str:

@@ -311,14 +311,6 @@ def test_a_premigrate_that_fails_commits_nothing(act, running):
     assert not running["node2"].committed
 
 
-def test_unsupported_actions_say_so(act, hosts):
-    for action in ("prebackup_live", "restore"):
-        with pytest.raises(DncError) as caught:
-            act(action, "a", "b")
-        assert caught.value.line() == f"{action} is not supported by dnc yet; nothing was changed. "
-    assert hosts.sessions == 0
-
-
 CONTRACT = """clone ln mv mvds cpds delete context mkimage mkswap premigrate postmigrate failmigrate resize snap_create
     snap_create_live snap_delete snap_revert monitor prebackup prebackup_live postbackup postbackup_live restore"""
 

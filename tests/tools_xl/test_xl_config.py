@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc.errors import BadInput
+from dnc.tools.xl import vdev_number
 from dnc.tools.xl_config import (
     DiskConfig,
     Display,
     DomainConfig,
     GuestType,
     NicConfig,
+    Target,
+    assign_vdevs,
     check_raw,
     disk_specification,
     nic_specification,
@@ -132,11 +135,40 @@ def test_targets(target: str, kind: GuestType, vdev: str):
 
 
 @pytest.mark.parametrize("target, kind", [
-    ("hde", HVM), ("hdo", PVH), ("", PVH), ("sdaa", PVH), ("sda,x=1", PVH), ("xvda\n", PV),
+    ("hde", HVM), ("hdo", PVH), ("", PVH), ("sdaaa", PVH), ("hdaa", PVH), ("sda,x=1", PVH), ("xvda\n", PV),
 ])
 def test_targets_that_are_none(target: str, kind: GuestType):
     with pytest.raises(BadInput, match="TARGET"):
         vdev_for(target, kind)
+
+
+@pytest.mark.parametrize("names, kind, vdevs", [
+    (["xvda", "sda", "vda", "hda"], PVH, ["xvda", "xvdaa", "xvdba", "xvdm"]),
+    (["sda", "xvda", "xvdm", "hda"], PV, ["xvda", "xvdca", "xvdm", "xvdda"]),
+    (["hda", "xvda", "sda", "sdb"], HVM, ["hda", "xvdca", "xvdaa", "xvdb"]),
+    (["xvda", "cd:hda", "cd:sda", "cd:xvdb", "cd:sde"], HVM, ["xvda", "hda", "hdb", "hdc", "hdd"]),
+    (["sdb", "cd:sdb", "cd:sdd"], HVM, ["xvdb", "hda", "xvdd"]),
+    (["xvdz", "xvdaa", "vdzz"], PVH, ["xvdz", "xvdaa", "xvdzz"]),
+])
+def test_disks_whose_names_would_be_one_stand_apart(names: list[str], kind: GuestType, vdevs: list[str]):
+    targets = [Target(number, name.removeprefix("cd:"), name.startswith("cd:")) for number, name in enumerate(names)]
+    assert list(assign_vdevs(targets, kind).values()) == vdevs
+    # A disk that comes later moves none; nor does the order in the document count.
+    assert assign_vdevs(targets[:2], kind) == dict(enumerate(vdevs[:2]))
+    assert assign_vdevs(targets[::-1], kind) == dict(enumerate(vdevs))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["xvd", "sd", "vd", "hd"]), st.sampled_from("abcd"), st.booleans()),
+                unique_by=lambda one: one[:2]), st.sampled_from(list(GuestType)))
+def test_no_two_targets_become_one_disk(names: list[tuple[str, str, bool]], kind: GuestType):
+    targets = [Target(number, prefix + letter, cdrom) for number, (prefix, letter, cdrom) in enumerate(names)]
+    try:
+        found = assign_vdevs(targets, kind)
+    except BadInput:
+        assert kind is HVM and sum(cdrom for _prefix, _letter, cdrom in names) > 2
+        return
+    assert len(set(found.values())) == len(names)
+    assert len({vdev_number(vdev) for vdev in found.values()}) == len(names)
 
 
 def test_two_disks_of_one_name_are_refused():

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Sequence
 
+from dnc import config as configuration
 from dnc.opennebula.vm import VmDocument, parse_vm
+from dnc.tools.xl_config import render
+from dnc.vmm.guest import domain_config
 
-SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
+DATA = Path(__file__).resolve().parents[1] / "data"
+SAMPLES = DATA / "samples"
 
 
 def sample(name: str) -> str:
     """A sample document, its images named as this suite names them."""
     return (SAMPLES / f"{name}.xml").read_text().replace("dnc/one-", "one-")
+
+
+def recorded(operation: str, action: str = "") -> str:
+    """The VM document of a recorded operation, or the one that its VMM action got, images named as here.
+
+    The driver that was recorded called itself `rec` and its volumes `recvol-<image>`.
+    """
+    (path,) = (DATA / "recorded").glob(f"{operation}-*.json")
+    record = json.loads(path.read_text())
+    if not action:
+        text = record["vm_after"]
+    else:
+        (text,) = [call["stdin"] for call in record["calls"] if (call["mad"], call["action"]) == ("vmm", action)]
+    found = re.search(r"<VM>.*</VM>", text, re.DOTALL)
+    assert found, f"{path.name} has no document"
+    return found.group().replace("recvol-", "one-").replace("[rec]", "[dnc]")
+
+
+def inner(name: str) -> str:
+    """The VM document inside a sample message."""
+    found = re.search(r"<VM>.*</VM>", sample(name), re.DOTALL)
+    assert found
+    return found.group()
 
 
 def leaf(key: str, value: str) -> str:
@@ -51,6 +80,20 @@ def vm_text(*parts: str, user: str = "", memory: str = "128", mad: str = "vmm_dn
 def vm(*parts: str, user: str = "", memory: str = "128", mad: str = "vmm_dnc") -> VmDocument:
     """The parsed document."""
     return parse_vm(vm_text(*parts, user=user, memory=memory, mad=mad))
+
+
+PV, HVM = leaf("XEN_TYPE", "pv"), leaf("XEN_TYPE", "hvm")
+
+
+def device_of(name: str) -> str:
+    """Where a resource's device would be."""
+    return f"/dev/drbd/by-res/{name}/0"
+
+
+def rendered(document: VmDocument, text: str = "") -> str:
+    """The xl configuration, with the dncrc of that text."""
+    directory = f"/var/lib/one/datastores/100/{document.id}"
+    return render(domain_config(document, directory, configuration.parse(text), device_of))
 
 
 def message(document: str, deploy_id: str = "one-901") -> str:

@@ -14,5 +14,5 @@ ARGUMENTS = ("request",)
 def run(call: Call) -> str:
     """The virtual size of a qcow2 image, the decompressed size of a compressed one."""
     message = parse_message(call.stdin)
-    stream = open_source(call, message.require_image(), message.datastore, checksums=())
+    stream = open_source(call, message.require_image(), message.datastore, checksums=(), head=True)
     return str(mib(content_size(stream)))

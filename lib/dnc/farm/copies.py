@@ -9,20 +9,17 @@ other data generation than the one that was copied.
 from __future__ import annotations
 
 import time
-from typing import Iterator, List, Tuple
+from typing import Tuple
 
-from ..errors import Busy, NoSpace, TimedOut, Unsafe
+from ..errors import Busy, TimedOut, Unsafe
 from ..grammar import MIB, ResourceName, parse_pool
 from ..tools.drbd import Member, ResourceSpec
-from . import making
-from .importer import FRAME, Piece, Progress, runs, send
+from . import making, transfer
 from .placement import Wanted, choose, rules_of
-from .session import Answer, Session
+from .session import Answer
 from .sessions import Sessions
 from .survey import Found, Located, look_again, survey
 
-# Reads under way at a time: the next is being read while one is sent on.
-_AHEAD = 4
 # A waiting action tells how far the copy is in these intervals, seconds.
 _TELL_S = 15.0
 
@@ -123,7 +120,8 @@ def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
     if volume is None:
         raise Unsafe(f"{name} has no volume on {source}", hint="is the pool imported, the volume active?")
     holder = str(farm.about(host)["host"])
-    _require_room(farm, image, host, volume.bytes)
+    where = f"run the VM on one of: {' '.join(image.holders)}"
+    transfer.require_room(farm, image, host, volume.bytes, where)
     farm.log.info(f"{name}: no replica on {host}: copying {volume.bytes // MIB} MiB from {source}, once")
     # Noted before there is anything, and for good: removing the image has to look there.
     farm.all("note_copy", image.holders, resource=name, host=holder, current=False)
@@ -131,41 +129,15 @@ def _copy(farm: Sessions, image: Located, host: str, proof: str) -> None:
     before = survey(farm, [host], [image.name])[host].of(image.name).spec
     if before is not None and not before.is_copy:
         farm.call(host, "remove_resource", resource=name)  # it was a client, and did not hear that it is none
-    device = _create(farm, image, host, volume.bytes)
+    device = transfer.create_volume(farm, image, host, volume.bytes)
     spec = _spec(farm, image, host, device, volume.bytes)
     farm.call(host, "write_resource", spec=spec.to_json())
     if not farm.dry_run:
-        pieces = _pieces(farm, host, source, image.name, volume.bytes)
-        send(farm.sessions[host], name, pieces, Progress(farm.log, f"{name} to {host}", volume.bytes))
-        _prove(farm, name, source, host)
+        transfer.carry(farm, image.name, source, host, volume.bytes)
     farm.all("take_down", [host], resource=name)
     farm.call(host, "write_resource", spec=spec._replace(state="copy", proof=proof).to_json())
     farm.commit([host])
     farm.all("note_copy", image.holders, resource=name, host=holder, current=True)
-
-
-def _require_room(farm: Sessions, image: Located, host: str, size: int) -> None:
-    """Raise NoSpace unless the whole volume fits below the limit: while it is written nobody looks again."""
-    pool = parse_pool(image.spec.pool)
-    answer = survey(farm, [host], [image.name], [pool])[host]
-    space, before = answer.pools[str(pool)], answer.of(image.name).volume
-    wanted = size - (before.bytes if before is not None else 0)
-    if space.usable(farm.config.pool_fill_limit) < wanted:
-        raise NoSpace(
-            f"pool {pool} has no room for a copy of {image.name}, {size // MIB} MiB", host=host,
-            hint=f"run the VM on one of: {' '.join(image.holders)}, or free space below POOL_FILL_LIMIT",
-        )
-
-
-def _create(farm: Sessions, image: Located, host: str, size: int) -> str:
-    """The device of a new volume, in the place of an old copy. Raises NoSpace, Conflict, Busy."""
-    tags: Answer = {"kind": "image"}
-    answer = farm.call(host, "create_volume", pool=image.spec.pool, name=image.name.text, bytes=size, tags=tags)
-    if int(answer["bytes"]) != size:
-        raise Unsafe(
-            f"{image.name} has {size} bytes, its copy on {host} {answer['bytes']}", hint="use equal extent sizes"
-        )
-    return str(answer["device"])
 
 
 def _spec(farm: Sessions, image: Located, host: str, device: str, size: int) -> ResourceSpec:
@@ -176,42 +148,3 @@ def _spec(farm: Sessions, image: Located, host: str, device: str, size: int) -> 
         minor=None, port=None, secret="", members=(member,), state="copying", vm=None, proof=None, data_bytes=size,
         slots=0, image_hosts=tuple(member.host for member in image.spec.replicas),
     )
-
-
-def _pieces(farm: Sessions, host: str, source: str, name: ResourceName, size: int) -> Iterator[Piece]:
-    """The source's volume in order, zeros left out; who waits is told how far it is."""
-    reader: Session = farm.sessions[source]
-    offsets = iter(range(0, size, FRAME))
-    asked: List[Tuple[int, int]] = []
-    told = 0.0
-    while True:
-        while len(asked) < _AHEAD:
-            offset = next(offsets, None)
-            if offset is None:
-                break
-            request = {"resource": name.text, "offset": offset, "length": min(FRAME, size - offset)}
-            asked.append((offset, reader.send("read_volume", request)))
-        if not asked:
-            return
-        offset, number = asked.pop(0)
-        answer = reader.receive(number)
-        length = int(answer["length"])
-        if length != min(FRAME, size - offset):
-            raise Unsafe(f"{name} ends at byte {offset + length} on {source}", hint="its volume changed size")
-        if time.monotonic() - told > _TELL_S / 3:
-            told = time.monotonic()
-            text = f"the copy from {source}, {100 * offset // size} % done"
-            farm.call(host, "describe_lock", resource=name.text, text=text)
-        data = bytes(length) if answer.get("zeros") else reader.take_raw(length)
-        yield from runs(data, offset)
-
-
-def _prove(farm: Sessions, name: str, source: str, host: str) -> None:
-    """Both volumes read again, all of them: the same bytes, or no copy."""
-    answers = farm.each(
-        "digest", {one: {"resource": name, "whole": True} for one in (source, host)},
-        timeout=float(farm.config.sync_timeout),
-    )
-    if answers[source] != answers[host]:
-        raise Unsafe(f"the copy of {name} on {host} differs from {source}", hint="look at both hosts' disks: dmesg")
-    farm.log.info(f"{name}: the copy on {host} is equal, sha256 {answers[host]['sha256'][:16]}...")

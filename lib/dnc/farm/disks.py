@@ -8,7 +8,7 @@ from typing import Iterable, NamedTuple, NoReturn, Optional, Sequence, Tuple
 from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceKind, ResourceName, parse_resource
 from ..tools.drbd import ResourceSpec
-from . import clients, copies, making
+from . import clients, copies, making, replicas
 from .finding import Register, find_hosts
 from .making import Plan
 from .placement import Wanted, farm_hosts
@@ -50,7 +50,10 @@ def find_image(farm: Sessions, name: ResourceName, host: str) -> Located:
 def refuse_foreign_host(located: Located, host: str) -> NoReturn:
     """Raise: the VM has to run where its disks have replicas."""
     others = " ".join(sorted(located.holders + located.missing))
-    raise Unsafe(f"{located.name} has no replica on {host}, only on {others}", hint="run the VM there")
+    raise Unsafe(
+        f"{located.name} has no replica on {host}, only on {others}",
+        hint="run the VM there, or see MISSING_REPLICA in dncrc",
+    )
 
 
 class Wish(NamedTuple):
@@ -164,10 +167,14 @@ def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: s
     Raises Busy when another VM has it, Unreachable when a member does not answer: without it nobody knows whose
     data are newest.
     """
+    planned = _ensure_replica(farm, image_name, vm, host) if farm.config.missing_replica == "move" else None
+    if planned is not None:
+        return planned
     image = require_located(farm, image_name, host)
-    image.require_complete(farm)
+    image.require_all(farm)
     farm.lock(image.hosts, [image_name.text])
-    image = look_again(farm, image)
+    image = replicas.settle(farm, look_again(farm, image))
+    image.require_complete(farm)
     up = [one for one, found in image.found.items() if found.up]
     if up and image.spec.vm not in (vm, None):
         raise Busy(f"image {image_name} is up for VM {image.spec.vm}", hint="detach it there, or terminate that VM")
@@ -181,6 +188,15 @@ def ensure_persistent(farm: Sessions, image_name: ResourceName, vm: int, host: s
     making.bring_up(farm, image.hosts, spec)
     making.await_ready(farm, image.hosts, spec)
     return clients.attach(farm, spec, host)
+
+
+def _ensure_replica(farm: Sessions, name: ResourceName, vm: int, host: str) -> Optional[ResourceSpec]:
+    """Have a replica of a persistent image on `host`, if no other VM has it; in a dry run what it is now, else None."""
+    image = replicas.find(farm, name, host)
+    if image is None or host in image.holders or image.spec.vm not in (vm, None):
+        return None
+    image = replicas.move(farm, image, host)
+    return None if host in image.holders else image.spec
 
 
 def release_persistent(farm: Sessions, image: Located, vm: int) -> None:
@@ -221,7 +237,7 @@ def make_available(farm: Sessions, located: Located, host: str) -> None:
     if elsewhere:
         raise Busy(f"{located.name} is Primary on {' '.join(elsewhere)}", hint="does the VM run there? xl list")
     if located.spec.reverting:
-        raise Unsafe(f"{located.name} is half reverted", hint="onevm disk-snapshot-revert again")
+        raise Unsafe(f"{located.name} is half reverted", hint=located.spec.revert_hint)
     if located.spec.state != "ready":
         raise Unsafe(f"{located.name} is half made", hint="onevm recover --recreate makes the disk anew")
     making.bring_up(farm, located.hosts, located.spec)

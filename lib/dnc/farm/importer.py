@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 import zlib
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import Iterator, List, Optional, Sequence, Tuple, Union
 
 from ..command import Runner
 from ..errors import BadInput, ToolMissing
@@ -57,7 +57,13 @@ class Progress:
 
 
 def send(session: Session, resource: str, pieces: Iterator[Piece], progress: Progress) -> None:
-    """Write the pieces to the promoted resource and wait until they are on all disks. Raises the host's error.
+    """Write the pieces to the promoted resource and wait until they are on all disks. Raises the host's error."""
+    send_to_all((session,), resource, pieces, progress)
+    progress.done()
+
+
+def send_to_all(sessions: Sequence[Session], resource: str, pieces: Iterator[Piece], progress: Progress) -> None:
+    """The same to several hosts, each of which writes for itself.
 
     Requests follow each other without waiting; the flush tells of any that failed.
     """
@@ -69,11 +75,12 @@ def send(session: Session, resource: str, pieces: Iterator[Piece], progress: Pro
         if packed is not None:
             request["packed"] = len(data)
         sent = data if packed is None else packed
-        session.send("write", {**request, "length": len(sent)}, sent)
+        for session in sessions:
+            session.send("write", {**request, "length": len(sent)}, sent)
         packer.took(time.perf_counter() - began, len(data))
         progress.at(offset + len(data), len(sent))
-    session.call("flush", resource=resource)
-    progress.done()
+    for session in sessions:
+        session.call("flush", resource=resource)
 
 
 class Packer:

@@ -106,8 +106,21 @@ def require_fit(farm: Sessions, move: Move, name: ResourceName, answers: Dict[st
         raise Unsafe(f"{name} has no replica on {move.destination}", hint=f"migrate to one of: {others}")
     for host in move.hosts:
         _require_ready(name, host, found[host], farm.about(move.hosts[host == move.source]).get("host", ""))
+    _require_disk(farm, name, move, found)
     if not found[move.source].primary:
         raise Unsafe(f"{name} is not Primary on {move.source}", hint=f"does {move.domain} run there? xl list")
+
+
+def _require_disk(farm: Sessions, name: ResourceName, move: Move, found: Dict[str, Found]) -> None:
+    """A guest may leave a host whose disk has failed; it does not go to one. Raises Unsafe."""
+    here, there = found[move.source].status, found[move.destination].status
+    if there is not None and not there.usable:
+        raise Unsafe(
+            f"{name} is {there.disk.value} on {move.destination}",
+            hint=f"see dmesg there; drbdadm adjust {name}, or migrate to another host",
+        )
+    if here is not None and not here.usable:
+        farm.log.warn(f"{name} is {here.disk.value} on {move.source}: the guest lives on the replica that it moves to")
 
 
 def _require_ready(name: ResourceName, host: str, found: Found, other: str) -> None:

@@ -34,6 +34,11 @@ class Rules(NamedTuple):
         return self.partners.get(chosen[0], host) == host and self.partners.get(host, chosen[0]) == chosen[0]
 
 
+def allowed(hosts: Sequence[str], rules: Rules) -> bool:
+    """Whether these hosts may all have a replica of the same resource."""
+    return all(rules.together(host, hosts[:number]) for number, host in enumerate(hosts))
+
+
 class Wanted(NamedTuple):
     """What is to be placed: a resource's name, in which pool, how large (bytes), how often; `first` is a must."""
 

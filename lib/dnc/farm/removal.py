@@ -34,10 +34,13 @@ class Removal:
         farm.try_open(candidates(farm, first))
         answers = try_survey(farm, farm.hosts, [self._name])
         members = self._members(answers)
-        # Nobody who answered knows it: it may still be somewhere else.
+        # Nobody who answered knows it: it may still be somewhere else. Who is asked later may know of more.
         more = [host for host in (members or farm.config.hosts) if host not in farm.sessions]
-        farm.try_open(more)
-        answers.update(try_survey(farm, [host for host in more if host in farm.sessions], [self._name]))
+        while more:
+            farm.try_open(more)
+            new = [host for host in more if host in farm.sessions]
+            answers.update(try_survey(farm, new, [self._name]))
+            more = [host for host in self._members(answers) if host not in (*farm.sessions, *farm.unreachable)]
         members = self._members(answers) or list(farm.config.hosts)
         if not answers:
             raise next(iter(farm.unreachable.values()))
@@ -49,7 +52,8 @@ class Removal:
 
     def _members(self, answers: Dict[str, HostSurvey]) -> List[str]:
         specs = [answer.of(self._name).spec for answer in answers.values()]
-        copies = [host for answer in answers.values() for host in answer.of(self._name).copies or ()]
+        found = [answer.of(self._name) for answer in answers.values()]
+        copies = [host for one in found for host in (*(one.copies or ()), *one.strays)]
         members = [host for spec in specs if spec is not None for host in (*spec.hosts(), *spec.image_hosts)]
         names = [self._farm.ssh_name(member) for member in (*members, *copies)]
         return list(dict.fromkeys(names))

@@ -69,7 +69,7 @@ def create(farm: Sessions, located: Located, label: str, domain: Optional[str], 
     """
     refuse_half_made(located)
     refuse_growing(located)
-    _refuse_moving(located)
+    refuse_moving(located)
     before = known(farm, located, room=True)
     earlier = before[label].proof_on(located.holders) if label in before else None
     if earlier is not None:
@@ -85,7 +85,8 @@ def create(farm: Sessions, located: Located, label: str, domain: Optional[str], 
     return proof
 
 
-def _refuse_moving(located: Located) -> None:
+def refuse_moving(located: Located) -> None:
+    """Raise Busy while a live migration is under way."""
     if any(found.intent for found in located.found.values()):
         raise Busy(f"{located.name} is being migrated", hint="try again when the VM has arrived")
 
@@ -96,7 +97,7 @@ def _take(farm: Sessions, located: Located, label: str, domain: Optional[str]) -
     if not located.spec.replicated:
         farm.all("create_snapshot", located.holders, **request)
         return "single"
-    place = _primary(farm, located)
+    place = primary(farm, located)
     if place is not None:
         _take_behind_barrier(farm, located, place, request, domain)
         return f"barrier:{secrets.token_hex(8)}"
@@ -106,17 +107,17 @@ def _take(farm: Sessions, located: Located, label: str, domain: Optional[str]) -
         if proof is None:
             raise Unsafe(f"{located.name}: its replicas are not proven equal", hint="bring it up once, let it resync")
     else:
-        _require_idle(located)
+        require_idle(located)
         proof = "idle"
     farm.all("create_snapshot", located.holders, **request)
     if not resting:
         # Whoever promoted it meanwhile, in spite of our lock, has spoilt it.
-        _require_idle(look_again(farm, located))
+        require_idle(look_again(farm, located))
     # The number makes each snapshot's proof its own.
     return f"{proof}:{secrets.token_hex(8)}"
 
 
-def _primary(farm: Sessions, located: Located) -> Optional[str]:
+def primary(farm: Sessions, located: Located) -> Optional[str]:
     """The host that may write to the disk, by its ssh name; its session is open. Raises Unsafe when there are two."""
     statuses = [(host, found.status) for host, found in located.found.items() if found.status is not None]
     places = {host for host, _ in statuses if located.found[host].primary}
@@ -128,7 +129,7 @@ def _primary(farm: Sessions, located: Located) -> Optional[str]:
     return places.pop() if places else None
 
 
-def _require_idle(located: Located) -> None:
+def require_idle(located: Located) -> None:
     """Raise unless all members are up, in sync, and nobody may write."""
     for host, found in located.found.items():
         if host in located.clients and found.status is None:
@@ -184,18 +185,23 @@ def revert(farm: Sessions, located: Located, label: str) -> ResourceSpec:
     Members whose snapshot has no proof, or who have none, are copied from the others. The disk is up afterwards,
     Secondary, unless it was at rest; the caller commits, then calls `settle`. Raises NotFound, Busy (in use), Unsafe.
     """
-    _require_revertible(located)
-    used = [host for host, found in located.found.items() if found.primary]
-    if used:
-        raise Busy(f"{located.name} is Primary on {' '.join(used)}", hint="power the VM off first")
-    resting = located.spec.replicated and located.spec.vm is None and not any(
-        found.up for found in located.found.values())
+    require_revertible(located)
     snapshot = known(farm, located).get(label)
     if snapshot is None:
         raise NotFound(f"{located.name} has no snapshot {label}", hint="onevm show lists the snapshots")
     good, proof = _best(snapshot, located)
+    farm.all("prepare_revert", good, resource=located.name.text, snapshot=label)
+    return exchange(farm, located, label, good, proof)
+
+
+def exchange(farm: Sessions, located: Located, label: str, good: Sequence[str], proof: str) -> ResourceSpec:
+    """What was prepared on these members, equal by proof, takes the volume's place; the others copy it from them.
+
+    The disk is up afterwards, Secondary, unless it was at rest; the caller commits, then calls `settle`.
+    """
     name = located.name.text
-    farm.all("prepare_revert", good, resource=name, snapshot=label)
+    resting = located.spec.replicated and located.spec.vm is None and not any(
+        found.up for found in located.found.values())
     spec = located.spec._replace(state="making", proof=f"{drbd.REVERT}{label}")
     if spec.replicated:
         # The contents begin anew: what was written since the old UUID says nothing about them.
@@ -212,12 +218,16 @@ def revert(farm: Sessions, located: Located, label: str) -> ResourceSpec:
     return spec
 
 
-def _require_revertible(located: Located) -> None:
+def require_revertible(located: Located) -> None:
+    """Raise Busy, Unsafe unless the disk is complete, or half reverted, and nobody uses it."""
     for host, found in located.found.items():
         if found.spec is None or not (found.spec.state == "ready" or found.spec.reverting):
             raise Unsafe(f"{located.name} is not complete on {host}", hint="it was being made or removed")
     refuse_growing(located)
-    _refuse_moving(located)
+    refuse_moving(located)
+    used = [host for host, found in located.found.items() if found.primary]
+    if used:
+        raise Busy(f"{located.name} is Primary on {' '.join(used)}", hint="power the VM off first")
 
 
 def _best(snapshot: Known, located: Located) -> Tuple[List[str], str]:

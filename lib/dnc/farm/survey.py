@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional, Tuple
 
-from ..errors import NotFound, Unsafe
+from ..errors import Busy, NotFound, Unsafe
 from ..grammar import PoolSpec, ResourceName
 from ..tools.drbd import DiskState, PeerStatus, ResourceSpec, ResourceStatus, Role, parse_spec
 from .session import Answer
@@ -33,6 +33,7 @@ class Found(NamedTuple):
     copies: Optional[Mapping[str, bool]] = None
     content: Optional[Mapping[str, Any]] = None
     growing: bool = False
+    strays: Tuple[str, ...] = ()
 
     @property
     def anything(self) -> bool:
@@ -117,7 +118,7 @@ def _found(record: Answer) -> Found:
         Volume(volume["pool"], volume["name"], volume["bytes"], volume["device"]) if volume else None,
         parse_status(status) if status else None,
         record.get("given_up"), record.get("intent"), record.get("unfinished"), record.get("copies"),
-        record.get("content"), bool(record.get("growing")),
+        record.get("content"), bool(record.get("growing")), tuple(record.get("strays") or ()),
     )
 
 
@@ -174,12 +175,15 @@ def refuse_half_made(located: Located) -> None:
     """Raise Unsafe unless every member that answers has the finished resource; an open revert is called by its name."""
     bad = {host: located.found[host] for host in located.holders if not _ready(located.found[host])}
     if bad:
-        reverting = any(found.spec is not None and found.spec.reverting for found in bad.values())
-        raise Unsafe(
-            f"{located.name} is {'half reverted' if reverting else 'not complete'} on {' '.join(bad)}",
-            hint="onevm disk-snapshot-revert again" if reverting else
-            "it was being made or removed: remove it, make it again",
-        )
+        specs = [found.spec for found in bad.values() if found.spec is not None]
+        hints = [spec.revert_hint for spec in specs if spec.reverting]
+        if hints:
+            what, hint = "half reverted", hints[0]
+        elif any(spec.moving for spec in specs):
+            what, hint = "half moved", "a cold migration of its VM, or its next start, finishes that: try it again"
+        else:
+            what, hint = "not complete", "it was being made or removed: remove it, make it again"
+        raise Unsafe(f"{located.name} is {what} on {' '.join(bad)}", hint=hint)
 
 
 def refuse_growing(located: Located) -> None:
@@ -212,23 +216,17 @@ def locate(farm: Sessions, name: ResourceName, first: Optional[str]) -> Optional
     """
     farm.try_open(candidates(farm, first))
     answers = try_survey(farm, farm.hosts, [name])
-    copied = [found.spec for found in (answer.of(name) for answer in answers.values()) if found.spec is not None]
-    if copied and all(spec.is_copy for spec in copied):
-        owners = [farm.ssh_name(host) for host in copied[0].image_hosts if farm.ssh_name(host) not in farm.sessions]
-        farm.try_open(owners)
-        answers.update(try_survey(farm, [host for host in owners if host in farm.sessions], [name]))
-    if not _told(farm, name, answers):
-        others = [host for host in farm.config.hosts if host not in farm.sessions and host not in farm.unreachable]
-        if others:
-            farm.try_open(others)
-            answers.update(try_survey(farm, [host for host in others if host in farm.sessions], [name]))
+    _ask(farm, name, answers, _knowing(farm, name, answers))
+    if _agreed(name, _told(farm, name, answers)) is None:
+        _ask(farm, name, answers, farm.config.hosts)
     told = _told(farm, name, answers)
-    if not told:
+    # Who was asked later may know that replicas have moved on.
+    while _ask(farm, name, answers, _members_told(farm, name, told)):
+        told = _told(farm, name, answers)
+    spec = _agreed(name, told)
+    if spec is None:
+        _refuse_undecided(farm, name, answers)
         return None
-    new = [host for host in farm.ssh_names(_agreed(name, told).members) if host not in farm.sessions]
-    farm.try_open(new)
-    answers.update(try_survey(farm, [host for host in new if host in farm.sessions], [name]))
-    spec = _agreed(name, _told(farm, name, answers))
     members, clients = farm.ssh_names(spec.members), farm.ssh_names(spec.clients)
     hosts = tuple(host for host in members if host in answers)
     missing = tuple(host for host in members if host not in answers and host not in clients)
@@ -237,6 +235,33 @@ def locate(farm: Sessions, name: ResourceName, first: Optional[str]) -> Optional
         farm.unreachable.setdefault(host, refusal)
     found = {host: answers[host].of(name) for host in hosts}
     return Located(name, spec, hosts, missing, found, tuple(host for host in clients if host in hosts))
+
+
+def _ask(farm: Sessions, name: ResourceName, answers: Dict[str, HostSurvey], hosts: Iterable[str]) -> bool:
+    """Ask those of the hosts that were not asked yet; True if any of them answered."""
+    farm.try_open(host for host in hosts if host not in farm.sessions and host not in farm.unreachable)
+    new = [host for host in dict.fromkeys(hosts) if host in farm.sessions and host not in answers]
+    more = try_survey(farm, [host for host in new if host not in farm.refusals], [name])
+    answers.update(more)
+    return bool(more)
+
+
+def _knowing(farm: Sessions, name: ResourceName, answers: Mapping[str, HostSurvey]) -> Tuple[str, ...]:
+    """Whom to ask where all files so far are copies, or of replicas that may not count."""
+    found = [spec for answer in answers.values() if (spec := answer.of(name).spec) is not None]
+    if not all(spec.is_copy or spec.moving for spec in found):
+        return ()
+    return tuple(farm.ssh_name(host) for spec in found for host in spec.image_hosts)
+
+
+def _refuse_undecided(farm: Sessions, name: ResourceName, answers: Mapping[str, HostSurvey]) -> None:
+    """Only replicas that may not count were found: raise unless those who would know say that it is gone."""
+    silent = sorted({host for host in _knowing(farm, name, answers) if host not in answers})
+    if silent:
+        raise Unsafe(
+            f"{name}: a move of its replicas was cut short, and {' '.join(silent)} does not answer",
+            hint="only that host knows which replicas count: bring it back",
+        )
 
 
 def _replica(found: Found) -> Optional[ResourceSpec]:
@@ -250,21 +275,44 @@ def _told(farm: Sessions, name: ResourceName, answers: Mapping[str, HostSurvey])
     return {host: spec for host, spec in found.items() if spec is not None}
 
 
-def _agreed(name: ResourceName, told: Mapping[str, ResourceSpec]) -> ResourceSpec:
-    """The one description; a finished one counts more than one in the making.
+def _members_told(farm: Sessions, name: ResourceName, told: Mapping[str, ResourceSpec]) -> Tuple[str, ...]:
+    spec = _agreed(name, told)
+    return farm.ssh_names(spec.members) if spec is not None else ()
 
-    A client that was away when it was taken from the members has an old file: who has a replica knows better.
+
+def _agreed(name: ResourceName, told: Mapping[str, ResourceSpec]) -> Optional[ResourceSpec]:
+    """The one description: a finished one before one in the making, then the latest; None: nobody here can know.
+
+    A client that was away when it was taken from the members has an old file: who has a replica knows better. So does
+    everybody than a host whose replica may not count, unless the one that left says that it arrived there.
     """
     clients = {host for host, spec in told.items() if host in (member.host for member in spec.clients)}
-    specs = [spec for host, spec in told.items() if host not in clients] or list(told.values())
-    ordered = sorted(specs, key=lambda spec: spec.state != "ready")
+    sure = {host: spec for host, spec in told.items() if not spec.moving}
+    specs = [spec for host, spec in sure.items() if host not in clients] or list(sure.values())
+    if not specs:
+        return _arrived(told)
+    ordered = sorted(specs, key=lambda spec: (spec.state != "ready", -spec.epoch))
     best = ordered[0]
     for spec in ordered[1:]:
-        if spec.state == best.state and (spec.members, spec.minor, spec.pool) != (best.members, best.minor, best.pool):
+        if (spec.state, spec.epoch) == (best.state, best.epoch) and _shape(spec) != _shape(best):
             raise Unsafe(
                 f"{name}: its members describe it differently", hint=f"compare {name}.res on {' '.join(best.hosts())}"
             )
     return best
+
+
+def _shape(spec: ResourceSpec) -> Tuple[object, ...]:
+    return spec.members, spec.minor, spec.pool
+
+
+def _arrived(told: Mapping[str, ResourceSpec]) -> Optional[ResourceSpec]:
+    """The single replica that another host has given up in favour of this one (farm/replicas)."""
+    for gone in told.values():
+        for host in gone.image_hosts:
+            new = told.get(host)
+            if gone.state == "leaving" and new is not None and (new.state, new.epoch) == ("joining", gone.epoch):
+                return new._replace(state="ready", image_hosts=())
+    return None
 
 
 def look_again(farm: Sessions, located: Located) -> Located:
@@ -272,6 +320,9 @@ def look_again(farm: Sessions, located: Located) -> Located:
     answers = survey(farm, located.hosts, [located.name])
     found = {host: answers[host].of(located.name) for host in located.hosts}
     told = _told(farm, located.name, answers)
-    if not told:
+    spec = _agreed(located.name, told)
+    if spec is None:
         raise NotFound(f"{located.name} is gone", hint="another action removed it meanwhile")
-    return located._replace(found=found, spec=_agreed(located.name, told))
+    if not set(farm.ssh_names(spec.replicas)) <= {*located.hosts, *located.missing}:
+        raise Busy(f"{located.name}: its replicas were moved meanwhile", hint="try again")
+    return located._replace(found=found, spec=spec)

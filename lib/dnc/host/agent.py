@@ -23,6 +23,7 @@ from .undo import Undo
 from .waiting import Patience
 from .work import Work
 
+_WITH_RAW = ("write", "write_file", "begin_backup", "write_backup")
 LINE_LIMIT = 16 << 20
 
 
@@ -66,6 +67,7 @@ class Agent:
         work.host.patience.alive = lambda: None  # nobody listens, and rolling back still waits
         work.barrier.end()
         work.devices.close_all()
+        work.backups.close_all()
         failed = work.undo.roll_back()
         work.host.locks.release()
         return failed
@@ -104,7 +106,7 @@ class Agent:
     def _raw(self, op: str, args: Mapping[str, Any]) -> bytes:
         """The raw bytes that follow a request; they are taken off the stream even if the request is refused."""
         length = args.get("length")
-        if op not in ("write", "write_file") or not isinstance(length, int) or not 0 <= length <= RAW_LIMIT:
+        if op not in _WITH_RAW or not isinstance(length, int) or not 0 <= length <= RAW_LIMIT:
             return b""
         data = self._source.read(length)
         if len(data) < length:

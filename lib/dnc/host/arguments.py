@@ -31,6 +31,11 @@ def snapshot(value: Any) -> str:
     return parse_snapshot(text(value))
 
 
+def snapshots(value: Any) -> List[str]:
+    """A list of snapshots of a disk."""
+    return [snapshot(item) for item in _list(value)]
+
+
 def domain(value: Any) -> str:
     """A Xen domain of OpenNebula."""
     return f"one-{parse_domain(text(value))}"

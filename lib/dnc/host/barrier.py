@@ -41,16 +41,26 @@ class Barrier:
         self._specs: List[ResourceSpec] = []
         self._written: Dict[str, int] = {}
         self._began = 0.0
+        self._degraded = False
 
-    def freeze(self, names: Sequence[str], domain: Optional[str]) -> None:
-        """From here on nobody writes to these disks. Raises Unsafe (not Primary and in sync here), TimedOut."""
+    def freeze(
+        self, names: Sequence[str], domain: Optional[str], *, pause: bool = False, degraded: bool = False
+    ) -> None:
+        """From here on nobody writes to these disks. Raises Unsafe (not Primary and in sync here), TimedOut.
+
+        pause: the domain stands still in any case. degraded: members may be missing, since one snapshot of each disk
+        is all that is taken.
+        """
         host = self._host
-        self._specs = [spec for spec in map(host.resource_files.get, names) if spec.replicated]
+        specs = [host.resource_files.get(name) for name in names]
+        self._specs = [spec for spec in specs if spec.replicated]
+        self._degraded = degraded
         for spec in self._specs:
             self._require_ready(spec)
-        if not self._specs:
-            return  # one replica: its snapshot is one instant anyway
-        freeze, thaw = self._commands(domain)
+        # One disk with one replica: its snapshot is one instant anyway. Several of them nothing but a pause holds.
+        freeze, thaw = self._commands(domain, pause or (len(specs) > 1 and len(self._specs) < len(specs)))
+        if not freeze:
+            return
         if host.runner.dry_run:
             host.log.info("would freeze, and thaw after all snapshots: " + "; ".join(" ".join(argv) for argv in freeze))
             return
@@ -65,19 +75,28 @@ class Barrier:
 
     def _require_ready(self, spec: ResourceSpec) -> None:
         status = self._host.resources.status(spec.name)
-        if status is None or not status.ready or status.role is not drbd.Role.PRIMARY:
+        if status is None or not self._fit(status) or status.role is not drbd.Role.PRIMARY:
             seen = status.summary() if status else "down"
             raise Unsafe(f"{spec.name} is not Primary and in sync here: {seen}", hint="wait for its resync, try again")
 
-    def _commands(self, domain: Optional[str]) -> Tuple[List[Argv], List[Argv]]:
+    def _fit(self, status: drbd.ResourceStatus) -> bool:
+        return status.ready or (self._degraded and status.usable and not status.suspended)
+
+    def _commands(self, domain: Optional[str], pause: bool) -> Tuple[List[Argv], List[Argv]]:
+        """How to freeze, how to thaw; nothing where nobody writes."""
         resources = self._host.resources
-        if all(resources.dialect(spec).can_suspend for spec in self._specs):
-            names = [spec.name for spec in self._specs]
-            return [drbd.suspend_io(name) for name in names], [drbd.resume_io(name) for name in names]
+        suspend = [spec.name for spec in self._specs if resources.dialect(spec).can_suspend]
+        stubborn = [spec.name for spec in self._specs if spec.name not in suspend]
+        freeze: List[Argv] = [drbd.suspend_io(name) for name in suspend]
+        thaw: List[Argv] = [drbd.resume_io(name) for name in suspend]
+        if not (stubborn or pause):
+            return freeze, thaw
         if domain is None or self._host.domains.find(domain) is None:
-            names_text = " ".join(spec.name for spec in self._specs)
-            raise Unsafe(f"{names_text} is Primary without its domain here", hint="see what uses it: fuser, xl list")
-        return [xl.pause(domain)], [xl.unpause(domain)]
+            if stubborn:
+                text = " ".join(stubborn)
+                raise Unsafe(f"{text} is Primary without its domain here", hint="see what uses it: fuser, xl list")
+            return freeze, thaw
+        return [xl.pause(domain), *freeze], [*thaw, xl.unpause(domain)]
 
     def _activity(self) -> Tuple[int, Dict[str, int]]:
         """(requests under way, KiB written by resource); with DRBD 9 the kernel has waited for us."""
@@ -111,7 +130,7 @@ class Barrier:
         intact = self.end() and intact
         seconds = time.monotonic() - self._began
         statuses = [self._host.resources.status(spec.name) for spec in self._specs]
-        return Thawed(seconds, intact and all(status is not None and status.ready for status in statuses))
+        return Thawed(seconds, intact and all(status is not None and self._fit(status) for status in statuses))
 
     def end(self) -> bool:
         """Have the guest go on, whatever the state; whether it was frozen until now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 from ..errors import BadInput, DncError, Unsafe
 from ..tools.drbd import ResourceSpec, data_end
@@ -22,6 +22,7 @@ class Devices:
         self._host = host
         self._open: Dict[str, int] = {}
         self._written: Dict[str, int] = {}
+        self._ends: Dict[str, int] = {}
 
     def _descriptor(self, name: str) -> int:
         descriptor = self._open.get(name)
@@ -33,10 +34,32 @@ class Devices:
                 raise _not_opened(error, name, path) from None
         return descriptor
 
+    def open_next(self, name: str, device: str, end: int) -> None:
+        """What is written to the disk goes to the volume that is to take its place, up to `end` bytes."""
+        self.close(name)
+        try:
+            self._open[name] = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise explain(error, device) from None
+        self._ends[name] = end
+
+    def digest_next(self, name: str) -> Tuple[str, int]:
+        """(sha256, bytes) of the volume that is to take the disk's place; it is on the disk then, and let go of."""
+        if self._host.files.dry_run:
+            return "", 0
+        if name not in self._ends:
+            raise Unsafe(f"nothing is to take the place of {name} in this session")
+        self.flush(name)
+        found = _digest(self._open[name], self._ends[name], self._host.patience.alive)
+        self.close(name)
+        return found
+
     def write(self, name: str, offset: int, data: bytes) -> None:
         """Write to a disk; on the members' disks only after `flush`. Raises Unsafe when it is not Primary here."""
         if self._host.files.would(f"write {len(data)} bytes to {name}"):
             return
+        if offset + len(data) > self._ends.get(name, 1 << 62):
+            raise BadInput(f"{name} ends before byte {offset + len(data)}")
         descriptor = self._descriptor(name)
         view = memoryview(data)
         try:
@@ -67,6 +90,7 @@ class Devices:
 
     def close(self, name: str) -> None:
         """Let go of a disk, so that it can be demoted."""
+        self._ends.pop(name, None)
         for key in (name, f"volume {name}"):
             descriptor = self._open.pop(key, None)
             if descriptor is not None:
@@ -102,28 +126,15 @@ class Devices:
 
         whole: metadata too; nothing else may be up on it then.
         """
-        import hashlib
-
         spec = self._host.resource_files.get(name)
         device, size = self._volume(spec)
         end = size if whole else data_end(size, spec.slots)
         end = min(length, end) if length else end
-        digest = hashlib.sha256()
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # DRBD writes below the page cache: what is cached here may be old.
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            offset = 0
-            while offset < end:
-                self._host.patience.alive()
-                data = os.pread(descriptor, min(_BLOCK, end - offset), offset)
-                if not data:
-                    break
-                digest.update(data)
-                offset += len(data)
+            return _digest(descriptor, end, self._host.patience.alive)
         finally:
             os.close(descriptor)
-        return digest.hexdigest(), offset
 
     def zero_old_metadata(self, name: str, start: int, end: int, slots: Optional[int] = None) -> None:
         """Zero what was DRBD's metadata before a volume grew; it differs between members (NOTES-drbd9, g).
@@ -167,6 +178,22 @@ _MAKERS = {
     "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f"), "vfat": ("mkfs.vfat", "-I"),
     "swap": ("mkswap", "-f"),
 }
+
+
+def _digest(descriptor: int, end: int, alive: Callable[[], None]) -> Tuple[str, int]:
+    import hashlib
+
+    # DRBD writes below the page cache: what is cached here may be old.
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    digest, offset = hashlib.sha256(), 0
+    while offset < end:
+        alive()
+        data = os.pread(descriptor, min(_BLOCK, end - offset), offset)
+        if not data:
+            break
+        digest.update(data)
+        offset += len(data)
+    return digest.hexdigest(), offset
 
 
 def _not_opened(error: OSError, name: str, path: str) -> DncError:

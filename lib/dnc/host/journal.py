@@ -15,6 +15,7 @@ UNFINISHED = "unfinished"
 COPIES = "copies"
 GROWING = "growing"
 IMPORTS = "imports"
+STRAYS = "strays"
 # Far longer than any action runs; older marks stop nobody any more.
 _MARK_AGE_S = 7 * 86400.0
 # OpenNebula monitors datastores every five minutes.
@@ -86,6 +87,17 @@ class Journal:
     def clear_copies(self, name: str) -> None:
         """The image is gone, and its copies with it."""
         self._files.remove(self._path(COPIES, name))
+
+    def note_strays(self, name: str, hosts: List[str]) -> None:
+        """Hosts on which replicas that do not count may lie: on their way here, or left behind. None: forget it."""
+        if hosts:
+            self._files.write_record(self._path(STRAYS, name), {"hosts": sorted(hosts), "since": time.time()})
+        else:
+            self._files.remove(self._path(STRAYS, name))
+
+    def strays(self, name: str) -> List[str]:
+        """What note_strays recorded."""
+        return list((self._files.read_record(self._path(STRAYS, name)) or {}).get("hosts", ()))
 
     def note_growth(self, name: str, old_bytes: int, cleaned: bool) -> None:
         """A disk is growing from volumes of `old_bytes`; cleaned: what was metadata there is harmless already."""

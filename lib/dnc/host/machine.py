@@ -12,13 +12,14 @@ from ..log import Log
 from ..tools.dialects import of_proc
 from ..tools.drbd import ResourceSpec
 from .files import Files, read_text
-from .journal import COPIES, GIVEN_UP, GROWING, IMPORTS, INTENTS, UNFINISHED, Journal
+from .journal import COPIES, GIVEN_UP, GROWING, IMPORTS, INTENTS, STRAYS, UNFINISHED, Journal
 from .links import Links
 from .locks import Locks
 from .minors import Minors
 from .pools import Pool, Surroundings
 from .resource_files import ResourceFiles
 from .resources import Resources
+from .samples import Samples
 from .waiting import Patience
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Paths(NamedTuple):
     devices: str = "/dev"
     proc: str = "/proc"
     sys_block: str = "/sys/class/block"
+    sys: str = "/sys"
 
 
 class Host:
@@ -85,6 +87,11 @@ class Host:
             self._domains = Domains(self.runner, self.log, self.patience)
         return self._domains
 
+    @property
+    def samples(self) -> Samples:
+        """What probes saw when they looked last."""
+        return Samples(f"{self.paths.state}/monitoring", self.paths.proc, self.log)
+
     def pool(self, spec: PoolSpec) -> Pool:
         """A pool of this host; opened once."""
         pool = self._pools.get(spec)
@@ -106,7 +113,7 @@ class Host:
 
     def ensure_state_directories(self) -> None:
         """What share/host/prepare makes; missing ones are made if /var/lib/dnc allows it."""
-        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED, COPIES, GROWING, IMPORTS):
+        for part in ("locks", "minors", INTENTS, GIVEN_UP, UNFINISHED, COPIES, GROWING, IMPORTS, STRAYS):
             path = f"{self.paths.state}/{part}"
             if not os.path.isdir(path):
                 try:

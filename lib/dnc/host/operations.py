@@ -8,7 +8,7 @@ agent: 0, or 1 if a roll-back step failed (the rest is left for the next run).
 
 Types: R = resource name (one-1, one-1-42-0, one-sys-42-1), POOL = "zfs:tank/dnc" or "lvm:vg0/pool", PATH = absolute
 path below the datastore location or /var/lib/dnc, bytes and offsets in bytes, times in seconds since the epoch,
-LABEL = a snapshot: OpenNebula's number, or save-<image>;
+LABEL = a snapshot: OpenNebula's number, save-<image>, backup or backup-<increment>;
 timeouts in seconds. An argument marked ? may be left out or null. Unknown operations, unknown or missing arguments
 and wrong types are BadInput. Operations marked * work under the resource's exclusive lock and take it (LOCK_TIMEOUT)
 if the session does not hold it yet.
@@ -21,16 +21,16 @@ if the session does not hold it yet.
         -> {resources: {R: {spec: SPEC|null, volume: {pool, name, bytes, device}|null, status: STATUS|null,
                             given_up: {frontend, host}|null, intent: {vm, source, destination, since}|null,
                             unfinished: {hosts, since}|null, copies: {host: current}|null,
-                            content: {path, mtime_ns, size}|null, growing: bool}},
+                            content: {path, mtime_ns, size}|null, growing: bool, strays: [host]}},
             pools: {POOL: {total, used, free, fill (percent, metadata counted), volumes (dnc's on this host),
                     promised: bytes of all its volumes|null}},      promised: only if asked for by `promises`
             minors: [taken here], links: {"disk.0": "/dev/drbd/by-res/R/0"}}
-        growing: a growth of the disk was begun and is not finished
+        growing: a growth of the disk was begun and is not finished; strays: see note_strays
         volume tells what can be seen without a process: null may also mean a volume that is not active
   lock {resources: [R], shared: [R]?, timeout_s?, ignore_given_up?} -> {}    until the session ends; Busy, GivenUp.
         shared: must not change meanwhile (an image being cloned)
   reserve_minor {resource, minor} -> {reserved: bool}            * false = taken, try the next
-  release_minor {resource} -> {}
+  release_minor {resource, minor?} -> {}           all of its reservations, or one
 
   create_volume {pool, name: R, bytes, tags: {kind, vm?, origin?}} -> {bytes, device}           * reads as zeros
   clone_volume {pool, origin: R, name: R, bytes?: grow to, tags, snapshot?: LABEL}
@@ -45,13 +45,30 @@ if the session does not hold it yet.
   create_snapshot {resource, snapshot: LABEL} -> {}              * one command, guests may wait for it
   prove_snapshot {resource, snapshot, proof} -> {}               * all members have it and are equal, see barrier
   remove_snapshot {resource, snapshot} -> {removed: bool}        * also one with children; absent is success
-  freeze {resources: [R], domain?} -> {}           * on the Primary: nobody writes until `thaw`, or the session's end,
-        or 60 s; Unsafe unless all is Primary here and in sync
+  freeze {resources: [R], domain?, pause?: bool, degraded?: bool} -> {}     * on the Primary: nobody writes until
+        `thaw`, or the session's end, or 60 s; Unsafe unless all is Primary here and in sync. pause: the domain stands
+        still in any case; degraded: members may be missing
   thaw {} -> {seconds, intact: bool}               intact: no write and no member was missed from freeze to here
   prepare_revert {resource, snapshot} -> {bytes, snapshot_bytes}   * builds the volume to be, beside the present one
   swap_volume {resource} -> {}                     * it takes the name; resource down, its state making, proof revert:
   settle_snapshots {resource} -> {}                * what the revert left; after commit, cannot be taken back
   invalidate {resource} -> {}                      * all of this member's data are copied from its peers
+
+  begin_backup {vm, base, length} + vm.xml -> {path}   makes <base>/<vm>/backup anew; until the session's end nobody
+        else works on a backup of that VM here
+  remove_backup {vm, base} -> {}                   absent is success
+  sweep_backup {resource, keep: [LABEL], room?: bool} -> {kept: {LABEL: proof|null}}      * what earlier backups of this
+        replica left goes, snapshots with it that are not to be kept. room: NoSpace when full
+  open_backup {resource, snapshot, before?: LABEL, before_bytes?} -> {bytes}      * makes it readable, and an earlier
+        one, of a disk of so many bytes, with which it is compared
+  begin_backup_file {vm, base, disk, increment, bytes} -> {path}      a qcow2 file, disk.<disk>.<increment>
+  copy_backup {resource, path} -> {done, offset, data}       * of this host's snapshot, for seconds, or to the end
+  read_backup {resource} -> {done, offset, length, zeros} + raw bytes unless zeros     * for another host's file:
+  write_backup {path, offset, length} + raw bytes  zero_backup {path, offset, length}  end_backup_file {path} -> {}
+  close_backup {resource, remove?: LABEL} -> {}    * it is read no more, and removed
+  prepare_restore {resource} -> {bytes}            * an empty volume to be, beside the present one: what is written now
+        (`write`) goes there, until swap_volume
+  restored_digest {resource} -> {sha256, bytes}    * of what was written, which is on the disk then
 
   grow_volume {resource, bytes} -> {bytes, old_bytes}            * of a disk that holds data; a note of it is left.
         old_bytes: the size before, also when an earlier run has grown it already. NoSpace
@@ -64,8 +81,9 @@ if the session does not hold it yet.
   finish_growth {resource, data_bytes} -> {}       * sizes compared, the file says the new one, the note is gone
 
   write_resource {spec: SPEC} -> {}                * whole file, atomic; Conflict if another has its minor or port
-  change_members {spec: SPEC} -> {status: STATUS|null}     * DRBD 9: like the present SPEC but for members, vm, state,
-        proof. Members that go are down before; the others first, then who comes: write_resource and bring_up there
+  change_members {spec: SPEC} -> {status: STATUS|null}     * like the present SPEC but for members, vm, state, proof,
+        epoch, leaving, image_hosts, and minor and port while it is down. With DRBD 9 also while it is up: members that
+        go are down before; the others first, then who comes: write_resource and bring_up there
   mark_ready {resource, proof?} -> {}              * state "ready", proof recorded
   generation {resource} -> {current, bitmap, consistent, uptodate, primary, connected, full_sync, peer_outdated,
                             crashed_primary, clean: bool}      read from the metadata; Unsafe while it is up
@@ -81,7 +99,8 @@ if the session does not hold it yet.
   await_ready {resource, timeout_s?, without?: [host]} -> {status: STATUS}   Connected, UpToDate everywhere, nothing
         out of sync; members in `without` are known to be away. Without timeout_s: CONNECT_TIMEOUT to connect,
         SYNC_TIMEOUT while a resync makes progress (told as log lines)
-  take_down {resource, timeout_s?} -> {}           absent or down is success; Busy while it is held open
+  take_down {resource, timeout_s?, passing?: bool} -> {}   absent or down is success; Busy while it is held open.
+        passing: undo brings it up again
   remove_resource {resource} -> {}                 * file and minor; takes it down first. Busy while clones need it
   promote {resource} -> {status: STATUS}           Unsafe if not UpToDate or if a peer is Primary without intent
   demote {resource, timeout_s?} -> {status: STATUS|null}   retried while the device is held open, then Busy
@@ -109,6 +128,7 @@ if the session does not hold it yet.
 
   give_up {resource, frontend_time} -> {}          needs no lock: actions started before see it and stop
   note_content {resource, content: {path, mtime_ns, size}} -> {}      * the file on the frontend it was made from
+  note_strays {resource, hosts: [host]} -> {}      * replicas that do not count may lie there; [] forgets it
   note_unfinished {resource, hosts: [..]} -> {}    clear_unfinished {resource} -> {}
   allow_two_primaries {resource, vm, source, destination} -> {}    intent first; needs Connected, UpToDate on both
   settle {vm, resources: [R], domain, role_here: bool|null}
@@ -117,8 +137,10 @@ if the session does not hold it yet.
   commit {} -> {}        GivenUp if a locked resource was given up after `started`: then close, and it rolls back
 
 SPEC   {name, minor|null, port|null, secret, members: [{host, address, device|null, node_id}], state, kind,
-        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots, day0?: UUID|null}
-        state: making, ready; copying, copy: a host that is no member holds an image's content, replicas on image_hosts.
+        image_hosts: [host]?, vm|null, origin|null, proof|null, pool, data_bytes, slots, day0?: UUID|null, epoch?,
+        leaving?: host|null}
+        state: making, ready; copying, copy: a host that is no member holds an image's content, replicas on image_hosts;
+        joining, leaving: whether this replica counts is known on image_hosts (farm/replicas).
         device = the volume's path on that member, null on a diskless client. One member = no DRBD: minor and port
         null, secret "". tools.drbd.new_secret() makes a secret.
 STATUS {name, minor, role, disk, ready: bool, suspended: bool, client: bool,
@@ -131,12 +153,20 @@ from typing import Any, Dict, Mapping, Tuple
 
 from ..errors import BadInput
 from ..grammar import shown
-from . import arguments, file_operations, growth, resource_operations, snapshot_operations, volume_operations
+from . import (
+    arguments,
+    backup_operations,
+    file_operations,
+    growth,
+    resource_operations,
+    snapshot_operations,
+    volume_operations,
+)
 from .work import Operation, Reply, Work
 
 OPERATIONS: Dict[str, Operation] = {
     **volume_operations.OPERATIONS, **resource_operations.OPERATIONS, **file_operations.OPERATIONS,
-    **snapshot_operations.OPERATIONS, **growth.OPERATIONS,
+    **snapshot_operations.OPERATIONS, **growth.OPERATIONS, **backup_operations.OPERATIONS,
 }
 
 

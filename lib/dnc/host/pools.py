@@ -19,6 +19,9 @@ RELEASE_TIMEOUT_S = 20.0
 # Names around a revert: the volume to be, and the one that was.
 NEXT = ".next"
 OLD = ".old"
+# Clones of snapshots while a backup reads them: the one that is saved, and the one that it is compared with.
+BACKUP = ".backup"
+BEFORE = ".before"
 
 
 class Snapshot(NamedTuple):
@@ -65,8 +68,8 @@ class Snapshots(Protocol):
         """<name>.old is <name> again, however much of the swap was done."""
         ...
 
-    def discard(self, name: str) -> None:
-        """Remove <name>.next; absent is success."""
+    def discard(self, name: str, suffix: str = NEXT) -> None:
+        """Remove <name>.next, or what else bears the disk's name and a suffix; absent is success."""
         ...
 
     def settle(self, name: str) -> None:

@@ -51,7 +51,7 @@ def _seen(work: Work, name: str, spec: Optional[ResourceSpec], status: Optional[
         "status": status.to_json() if status else None, "given_up": host.journal.given_up(name),
         "intent": host.journal.intent(name), "unfinished": host.journal.unfinished(name),
         "copies": host.journal.copies(name) or None, "content": host.journal.content(name),
-        "growing": host.journal.growth(name) is not None,
+        "growing": host.journal.growth(name) is not None, "strays": host.journal.strays(name),
     }
 
 
@@ -80,9 +80,9 @@ def reserve_minor(work: Work, resource: str, minor: int) -> Reply:
     return {"reserved": reserved}
 
 
-def release_minor(work: Work, resource: str) -> Reply:
-    """Drop all reservations of a resource."""
-    work.host.minors.release(resource)
+def release_minor(work: Work, resource: str, minor: Optional[int] = None) -> Reply:
+    """Drop all reservations of a resource, or one."""
+    work.host.minors.release(resource, minor)
     return None
 
 
@@ -96,19 +96,27 @@ def write_resource(work: Work, spec: ResourceSpec) -> Reply:
             raise Unsafe(f"{spec.name} is complete with other members or minor", hint="remove it first")
         host.resources.ensure_down(spec.name)
     host.resources.write(spec)
-    if before is None or not (before.state == "ready" or before.reverting):
+    if before is None or not _kept(before):
         work.undo.push(f"file of {spec.name}", partial(host.resource_files.remove, spec.name))
     else:
         work.undo.push(f"file of {spec.name} as it was", partial(host.resources.write, before))
     return None
 
 
+def _kept(spec: ResourceSpec) -> bool:
+    """Whether a file describes data that may be somebody's: it is put back as it was, never just removed."""
+    return spec.state == "ready" or spec.reverting or spec.moving
+
+
 def change_members(work: Work, spec: ResourceSpec) -> Reply:
-    """Members came or went; everything else stays."""
+    """Members came or went; everything else stays, but for the minor of a resource that is down."""
     work.own(spec.name)
     before = work.host.resource_files.get(spec.name)
-    if before._replace(members=spec.members, state=spec.state, vm=spec.vm, proof=spec.proof) != spec:
+    same = {key: getattr(before, key) for key in ("kind", "origin", "pool", "data_bytes", "slots", "day0", "secret")}
+    if spec._replace(**same) != spec or spec.epoch < before.epoch:
         raise Unsafe(f"{spec.name} differs in more than its members", hint="another action changed it: try again")
+    if spec.minor != before.minor and work.host.resources.status(spec.name) is not None:
+        raise Unsafe(f"{spec.name} is up: its minor is not to be changed", hint=f"drbdadm down {spec.name}")
     gone = {member.node_id for member in before.members} - {member.node_id for member in spec.members}
     reused = [member for member in spec.members if member not in before.members and member.node_id in gone]
     if reused:
@@ -182,9 +190,13 @@ def await_ready(work: Work, resource: str, timeout_s: float = 0.0, without: Opti
     return {"status": status.to_json() if status else None}
 
 
-def take_down(work: Work, resource: str, timeout_s: float = RELEASE_TIMEOUT_S) -> Reply:
-    """Put a resource to rest."""
+def take_down(
+    work: Work, resource: str, timeout_s: float = RELEASE_TIMEOUT_S, passing: bool = False
+) -> Reply:
+    """Put a resource to rest; passing: undo brings it up again."""
     work.devices.close(resource)
+    if passing and work.host.resources.status(resource) is not None:
+        work.undo.push(f"{resource} is down", partial(work.host.resources.ensure_up, resource))
     work.host.resources.ensure_down(resource, timeout_s)
     return None
 
@@ -207,6 +219,7 @@ def remove_resource(work: Work, resource: str) -> Reply:
     host.journal.clear_copies(resource)
     host.journal.clear_growth(resource)
     host.journal.clear_content(resource)
+    host.journal.note_strays(resource, [])
     return None
 
 
@@ -248,6 +261,13 @@ def note_content(work: Work, resource: str, content: Dict[str, Any]) -> Reply:
     work.own(resource)
     work.host.journal.note_content(resource, content)
     work.undo.push(f"{resource} is an import", partial(work.host.journal.clear_content, resource))
+    return None
+
+
+def note_strays(work: Work, resource: str, hosts: List[str]) -> Reply:
+    """Where replicas that do not count may lie."""
+    work.own(resource)
+    work.host.journal.note_strays(resource, hosts)
     return None
 
 
@@ -316,7 +336,7 @@ OPERATIONS: Dict[str, Operation] = {
         lock, resources=a.resources, shared_=a.resources, timeout_s_=a.seconds, ignore_given_up_=a.flag
     ),
     "reserve_minor": offer(reserve_minor, resource=a.resource, minor=a.number),
-    "release_minor": offer(release_minor, resource=a.resource),
+    "release_minor": offer(release_minor, resource=a.resource, minor_=a.number),
     "write_resource": offer(write_resource, spec=a.spec),
     "change_members": offer(change_members, spec=a.spec),
     "mark_ready": offer(mark_ready, resource=a.resource, proof_=a.proof),
@@ -325,12 +345,13 @@ OPERATIONS: Dict[str, Operation] = {
     "bring_up": offer(bring_up, resource=a.resource),
     "declare_equal": offer(declare_equal, resource=a.resource, proof=a.proof),
     "await_ready": offer(await_ready, resource=a.resource, timeout_s_=a.seconds, without_=a.hosts),
-    "take_down": offer(take_down, resource=a.resource, timeout_s_=a.seconds),
+    "take_down": offer(take_down, resource=a.resource, timeout_s_=a.seconds, passing_=a.flag),
     "remove_resource": offer(remove_resource, resource=a.resource),
     "promote": offer(promote, resource=a.resource),
     "demote": offer(demote, resource=a.resource, timeout_s_=a.seconds),
     "give_up": offer(give_up, resource=a.resource, frontend_time=a.seconds),
     "note_content": offer(note_content, resource=a.resource, content=a.record),
+    "note_strays": offer(note_strays, resource=a.resource, hosts=a.hosts),
     "note_unfinished": offer(note_unfinished, resource=a.resource, hosts=a.hosts),
     "clear_unfinished": offer(clear_unfinished, resource=a.resource),
     "allow_two_primaries": offer(

@@ -48,11 +48,13 @@ def remove_snapshot(work: Work, resource: str, snapshot: str) -> Reply:
     return {"removed": _pool(work, resource).snapshots.remove(resource, snapshot)}
 
 
-def freeze(work: Work, resources: List[str], domain: Optional[str] = None) -> Reply:
+def freeze(
+    work: Work, resources: List[str], domain: Optional[str] = None, pause: bool = False, degraded: bool = False
+) -> Reply:
     """Hold the guest back."""
     for resource in resources:
         work.own(resource)
-    work.barrier.freeze(resources, domain)
+    work.barrier.freeze(resources, domain, pause=pause, degraded=degraded)
     return None
 
 
@@ -152,7 +154,7 @@ OPERATIONS: Dict[str, Operation] = {
     "create_snapshot": offer(create_snapshot, resource=a.resource, snapshot=a.snapshot),
     "prove_snapshot": offer(prove_snapshot, resource=a.resource, snapshot=a.snapshot, proof=a.proof),
     "remove_snapshot": offer(remove_snapshot, resource=a.resource, snapshot=a.snapshot),
-    "freeze": offer(freeze, resources=a.resources, domain_=a.domain),
+    "freeze": offer(freeze, resources=a.resources, domain_=a.domain, pause_=a.flag, degraded_=a.flag),
     "thaw": offer(thaw),
     "prepare_revert": offer(prepare_revert, resource=a.resource, snapshot=a.snapshot),
     "swap_volume": offer(swap_volume, resource=a.resource),

@@ -80,9 +80,9 @@ class ThinSnapshots:
             self._insist(lvm.rename(self._group, name, name + NEXT), name)
         self._insist(lvm.rename(self._group, name + OLD, name), name)
 
-    def discard(self, name: str) -> None:
+    def discard(self, name: str, suffix: str = NEXT) -> None:
         """See Snapshots."""
-        self._remove(name + NEXT)
+        self._remove(name + suffix)
 
     def settle(self, name: str) -> None:
         """See Snapshots."""

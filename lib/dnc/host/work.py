@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Un
 
 from ..errors import DncError
 from .arguments import Parser
+from .backups import Backups
 from .barrier import Barrier
 from .devices import Devices
 from .machine import Host
@@ -26,6 +27,7 @@ class Work:
         self.ignores_marks = False
         self.failed_write: Optional[DncError] = None
         self.barrier = Barrier(host)
+        self.backups = Backups(host)
 
     def own(self, name: str) -> None:
         """Have the exclusive lock of a resource. Raises Busy, GivenUp."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from ..errors import Busy, Conflict, DncError, NotFound, ToolFailed
@@ -115,11 +116,19 @@ class ZfsPool:
         if resource.kind is ResourceKind.IMAGE:
             return self.snapshots.dismantle(name)
         refusal = self._try_destroy(name)
-        removed = self.snapshots.dismantle(name) if refusal is not None else True
+        removed = self.snapshots.dismantle(name) if refusal is not None or self._has_branches(name) else True
         origin = self._dataset(f"one-{resource.image}@{name}")
         if resource.kind is ResourceKind.CLONE and not self.snapshots.remove_origin(origin):
             self.snapshots.sweep(name)
         return removed
+
+    def _has_branches(self, name: str) -> bool:
+        """Whether a volume that was restored left others of its name with snapshots: told by devices, no process."""
+        directory, own = os.path.split(self.device(name))
+        try:
+            return any(entry.startswith(own + ".") for entry in os.listdir(directory))
+        except FileNotFoundError:
+            return False
 
     def _destroy(self, name: str) -> None:
         """Remove a zvol with snapshots that have no clones; absent is success. Raises Busy."""

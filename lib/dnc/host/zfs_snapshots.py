@@ -133,9 +133,9 @@ class ZfsSnapshots:
             self._insist(zfs.rename(head, head + NEXT), name)
         self._insist(zfs.rename(head + OLD, head), name)
 
-    def discard(self, name: str) -> None:
+    def discard(self, name: str, suffix: str = NEXT) -> None:
         """See Snapshots."""
-        self._destroy(name + NEXT)
+        self._destroy(name + suffix)
 
     def settle(self, name: str) -> None:
         """See Snapshots. Afterwards the head owns the snapshots it descends from, and branches the others."""

@@ -1,1 +1,1 @@
-"""Information driver actions: one module a probe."""
+"""Information driver probes: one module a probe, named by its directory (remotes/im/dnc-probes.d/<host|vm>/<kind>)."""

@@ -13,8 +13,8 @@ import time
 from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
 from ..command import Runner
-from ..config import Config, load
-from ..errors import BadInput, DncError
+from ..config import Config, load, parse
+from ..errors import BadConfig, BadInput, DncError
 from ..log import Log, redact
 
 FAMILIES = ("tm", "vmm", "datastore", "im", "hooks")
@@ -114,7 +114,7 @@ def main(remotes: str, family: str, action: str, argv: Sequence[str]) -> int:
     try:
         module = load_action(family, action)
         values = match_arguments(module.ARGUMENTS, argv)
-        config = load(os.path.join(remotes, "dncrc"))
+        config = _configuration(os.path.join(remotes, "dncrc"), family, log)
         runner = Runner(log, dry_run=os.environ.get("DNC_DRY_RUN") == "1")
         output = module.run(Call(remotes, family, action, values, config, log, runner, started))
     except DncError as error:
@@ -133,6 +133,18 @@ def main(remotes: str, family: str, action: str, argv: Sequence[str]) -> int:
         sys.stdout.write(output if output.endswith("\n") else output + "\n")
         sys.stdout.flush()
     return 0
+
+
+def _configuration(path: str, family: str, log: Log) -> Config:
+    """dncrc. A damaged one stops every action but the probes: it must not put all hosts into ERROR at once, with what
+    follows from that; host/system publishes the complaint (DNC_ERROR)."""
+    try:
+        return load(path)
+    except BadConfig as error:
+        if family != "im":
+            raise
+        log.warn(error.line())
+        return parse("")
 
 
 def _origin(error: BaseException) -> str:

@@ -132,7 +132,10 @@ class VmDocument(NamedTuple):
     raws: Tuple[Dict[str, str], ...]
     template: Dict[str, str]
     user_template: Dict[str, str]
+    vectors: Dict[str, Tuple[Dict[str, str], ...]]
+    """Every vector attribute of the TEMPLATE by name, each in document order."""
     history: Tuple[History, ...]
+    disks_with_snapshots: Tuple[int, ...] = ()
 
     def disk(self, number: int) -> Disk:
         """The disk with that DISK_ID. Raises BadInput."""
@@ -140,6 +143,10 @@ class VmDocument(NamedTuple):
             if disk.id == number:
                 return disk
         raise BadInput(f"VM {self.id} has no disk {number}")
+
+    def vector(self, name: str) -> Dict[str, str]:
+        """The first vector attribute of that name; empty if there is none."""
+        return next(iter(self.vectors.get(name, ())), {})
 
     def replicas(self, disk: Disk) -> Tuple[Optional[int], bool]:
         """(replicas that the disk is to have, whether the VM itself says so); None: nobody says.
@@ -228,8 +235,20 @@ def vm_from_element(root: Element) -> VmDocument:
         raws=tuple(attributes(element) for element in template.findall("RAW")),
         template=attributes(template),
         user_template=attributes(root.find("USER_TEMPLATE")),
+        vectors=_vectors(template),
         history=tuple(_history(element) for element in root.findall("HISTORY_RECORDS/HISTORY")),
+        disks_with_snapshots=tuple(
+            parse_id(require_text(element, "DISK_ID", "SNAPSHOTS"), "DISK_ID") for element in root.findall("SNAPSHOTS")
+        ),
     )
+
+
+def _vectors(template: Element) -> Dict[str, Tuple[Dict[str, str], ...]]:
+    found: Dict[str, Tuple[Dict[str, str], ...]] = {}
+    for element in template:
+        if isinstance(element.tag, str) and len(element):
+            found[element.tag] = (*found.get(element.tag, ()), attributes(element))
+    return found
 
 
 def _count(text: str, default: int) -> int:

@@ -10,15 +10,15 @@ being restarted elsewhere.
 from __future__ import annotations
 
 from ..errors import DncError, NotFound, Unreachable
-from ..farm import clients, disks
+from ..farm import clients, disks, replicas
 from ..farm.files import Directory, HostDirectory, move_files
 from ..farm.sessions import Sessions
-from ..farm.survey import locate, look_again
+from ..farm.survey import Located, look_again
 from ..grammar import parse_id
 from ..opennebula.driver import Call
-from ..opennebula.oned import vm_info
+from ..opennebula.oned import require_hosts, vm_info
 from ..opennebula.paths import DiskPath, RemotePath, is_disk_path, parse_disk_path, parse_remote_path
-from ..opennebula.vm import DiskKind, LcmState
+from ..opennebula.vm import DiskKind, LcmState, VmDocument
 from .hosts import frontend_directory, is_frontend, storage_host
 
 ARGUMENTS = ("source", "destination", "vm", "datastore")
@@ -38,7 +38,8 @@ def run(call: Call) -> None:
 def _move_disk(call: Call, source: DiskPath, target: DiskPath, vm: int) -> None:
     if source == target:
         return
-    disk = vm_info(vm).disk(source.disk)
+    document = vm_info(vm)
+    disk = document.disk(source.disk)
     if disk.kind is DiskKind.FOREIGN:
         call.log.info(f"disk {disk.id} of VM {vm} is not dnc's: it travels with the directory")
         return
@@ -48,15 +49,17 @@ def _move_disk(call: Call, source: DiskPath, target: DiskPath, vm: int) -> None:
         farm.try_open([host for host in (leaving, coming) if host is not None])
         if coming is not None and coming in farm.unreachable:
             raise farm.unreachable[coming]
-        located = locate(farm, name, coming or leaving)
+        located = replicas.find(farm, name, coming or leaving)
         if located is None:
             disks.refuse_unseen(farm)
             raise NotFound(f"{name} is on no host", hint="onevm recover --recreate makes the disk anew")
-        farm.lock(located.hosts, [name.text])
         if leaving is not None and leaving in farm.sessions and leaving != coming:
             farm.call(leaving, "demote", resource=name.text)
+        holders = located.holders
+        if coming is not None and coming not in holders and call.config.missing_replica == "move":
+            located = _move_replica(farm, look_again(farm, located), coming, document)
         disks.remove_link(farm, leaving, source.path)
-        if coming is not None:
+        if coming is not None and not (farm.dry_run and coming not in located.holders):
             fit = coming in located.holders or clients.permitted(farm, located.spec, coming)
             if not fit or (located.missing and coming not in located.hosts):
                 disks.refuse_foreign_host(located, coming)
@@ -67,6 +70,20 @@ def _move_disk(call: Call, source: DiskPath, target: DiskPath, vm: int) -> None:
             farm.call(coming, "ensure_link", path=target.path, resource=name.text)
         clients.release(farm, located, coming)
         farm.commit()
+        moved = set(holders) != set(located.holders)
+    if moved:
+        require_hosts(call, document, disk.id, located.holders)
+
+
+def _move_replica(farm: Sessions, located: Located, host: str, document: VmDocument) -> Located:
+    """A replica on `host` in place of another; with DRBD 9 and two of them a third vote again."""
+    siblings = [disk.resource(document.id) for disk in document.managed_disks]
+    located = replicas.move(farm, located, host, siblings=[name for name in siblings if name != located.name])
+    if host not in located.holders:
+        return located
+    spec = clients.attach(farm, located.spec, host)
+    members = farm.ssh_names(spec.members)
+    return look_again(farm, located._replace(spec=spec, hosts=members, clients=farm.ssh_names(spec.clients)))
 
 
 def _move_directory(call: Call, source: RemotePath, target: RemotePath, vm: int) -> None:

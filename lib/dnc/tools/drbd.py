@@ -15,6 +15,7 @@ from ..grammar import MIB, parse_host, parse_path, parse_pool, parse_resource
 
 HEADER = "# dnc "
 REVERT = "revert:"  # in place of a proof while the replicas are being reverted
+RESTORE = "restore"  # in place of a snapshot's label when they are reverted to a backup
 _ACTIVITY_LOG = 32 * 1024
 _SUPER_BLOCK = 4 * 1024
 _BITMAP_BLOCK = 4 * 1024
@@ -65,6 +66,8 @@ class ResourceSpec(NamedTuple):
 
     day0: the UUID with which the metadata of all replicas began (DRBD 9): a replica made later over the same first
     contents, stamped with it, receives only what was written since (NOTES-drbd9, d). None: not known.
+    epoch: how often replicas came or went; of two finished files the one with the higher one is right. leaving: the
+    member that is to go once all others are in sync. image_hosts: who knows more, for a copy, `joining`, `leaving`.
     """
 
     name: str
@@ -82,6 +85,8 @@ class ResourceSpec(NamedTuple):
     slots: int
     image_hosts: Tuple[str, ...] = ()
     day0: Optional[str] = None
+    epoch: int = 0
+    leaving: Optional[str] = None
 
     @property
     def replicated(self) -> bool:
@@ -94,9 +99,20 @@ class ResourceSpec(NamedTuple):
         return self.state == "making" and (self.proof or "").startswith(REVERT)
 
     @property
+    def revert_hint(self) -> str:
+        """What has to be repeated when a revert was not finished."""
+        restoring = (self.proof or "").startswith(REVERT + RESTORE)
+        return "onevm restore again" if restoring else "onevm disk-snapshot-revert again"
+
+    @property
     def is_copy(self) -> bool:
         """Whether this is a copy of an image with its replicas on `image_hosts`, metadata included (farm/copies)."""
         return self.state in ("copying", "copy")
+
+    @property
+    def moving(self) -> bool:
+        """Whether its file alone does not say if this replica counts: those in `image_hosts` know (farm/replicas)."""
+        return self.state in ("joining", "leaving")
 
     def member(self, host: str) -> Member:
         """The member on `host`. Raises NotFound."""
@@ -162,12 +178,18 @@ class PeerStatus(NamedTuple):
         return self.connection == "Connected"
 
     @property
+    def bare(self) -> bool:
+        """Whether it has no disk, on purpose or since that failed (on-io-error detach)."""
+        return self.client or self.disk in _BARE
+
+    @property
     def equal(self) -> bool:
         """Connected, UpToDate, nothing out of sync."""
         idle = self.replication == "Established"
         return self.connected and idle and self.disk is DiskState.UP_TO_DATE and self.out_of_sync == 0
 
 
+_BARE = (DiskState.DISKLESS, DiskState.FAILED)
 MISSING = "Missing"  # our word for a member that the kernel has no connection object for
 
 
@@ -184,8 +206,13 @@ class ResourceStatus(NamedTuple):
 
     @property
     def usable(self) -> bool:
-        """Whether a guest here would see the newest data: UpToDate, or a client of somebody who is."""
-        if not self.client:
+        """Whether a guest may start here: UpToDate, or a client of somebody who is."""
+        return self.served if self.client else self.disk is DiskState.UP_TO_DATE
+
+    @property
+    def served(self) -> bool:
+        """Whether a guest that runs here sees the newest data, even through a peer since the disk here failed."""
+        if not self.client and self.disk not in _BARE:
             return self.disk is DiskState.UP_TO_DATE
         return any(peer.connected and peer.disk is DiskState.UP_TO_DATE for peer in self.peers)
 
@@ -198,9 +225,9 @@ class ResourceStatus(NamedTuple):
         """Whether this host and the peer `host` may both be Primary: of the others nothing is asked."""
         only = self.peers[0] if len(self.peers) == 1 else None
         peer = next((peer for peer in self.peers if peer.host == host), only)
-        if peer is None or not self.usable or self.suspended:
+        if peer is None or not self.served or self.suspended:
             return False
-        return peer.connected if peer.client else peer.equal
+        return peer.connected and self.usable if peer.bare else peer.equal
 
     @property
     def standalone(self) -> bool:
@@ -390,10 +417,9 @@ def file_text(spec: ResourceSpec, dialect: Dialect) -> str:
         "state": spec.state, "kind": spec.kind, "vm": spec.vm, "origin": spec.origin, "proof": spec.proof,
         "pool": spec.pool, "data_bytes": spec.data_bytes, "slots": spec.slots,
         "members": [list(member) for member in spec.members], "minor": spec.minor, "port": spec.port,
-        **({"image_hosts": spec.image_hosts} if spec.is_copy else {}),
+        **({"image_hosts": spec.image_hosts} if spec.image_hosts else {}),
     }
-    if spec.day0 is not None:
-        header["day0"] = spec.day0
+    header.update({key: value for key in ("day0", "epoch", "leaving") if (value := getattr(spec, key))})
     return f"{HEADER}{json.dumps(header, sort_keys=True)}\n{dialect.render(spec)}"
 
 
@@ -461,7 +487,7 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
         name=str(parse_resource(_text(record, "name", r".+"))),
         minor=_number(record, "minor", 0, (1 << 20) - 1) if replicated else None,
         port=_number(record, "port", 1, 65535) if replicated else None,
-        secret=secret, members=members, state=_text(record, "state", "making|ready|copying|copy"),
+        secret=secret, members=members, state=_text(record, "state", "making|ready|copying|copy|joining|leaving"),
         kind=_text(record, "kind", "image|clone|volatile"),
         vm=_optional(record, "vm", lambda: _number(record, "vm", 0, 1 << 32)),
         origin=_optional(record, "origin", lambda: str(parse_resource(_text(record, "origin", r".+")))),
@@ -470,6 +496,8 @@ def parse_spec(record: Mapping[str, Any]) -> ResourceSpec:
         data_bytes=_number(record, "data_bytes", 1, 1 << 60), slots=_number(record, "slots", 0, 31),
         image_hosts=tuple(parse_host(str(host)) for host in record.get("image_hosts") or ()),
         day0=_optional(record, "day0", lambda: _text(record, "day0", r"[0-9A-F]{15}[02468ACE]")),
+        epoch=_number({"epoch": 0, **record}, "epoch", 0, 1 << 60),
+        leaving=_optional(record, "leaving", lambda: parse_host(_text(record, "leaving", r".+"))),
     )
 
 

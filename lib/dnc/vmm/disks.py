@@ -98,7 +98,7 @@ class VmDisks:
 
     @staticmethod
     def _check_pair(name: str, destination: str, status: Optional[ResourceStatus]) -> None:
-        if status is None or status.role is not Role.PRIMARY or not status.usable:
+        if status is None or status.role is not Role.PRIMARY or not status.served:
             raise Unsafe(f"{name} is not Primary and UpToDate here: {status.summary() if status else 'down'}")
         for peer in status.peers:
             if peer.host == destination or len(status.peers) == 1:
@@ -120,7 +120,9 @@ class VmDisks:
     def _ready_spec(self, name: str) -> ResourceSpec:
         spec = self._spec(name)
         if spec.reverting:
-            raise Unsafe(f"{name} is half reverted", hint="onevm disk-snapshot-revert again")
+            raise Unsafe(f"{name} is half reverted", hint=spec.revert_hint)
+        if spec.moving:
+            raise Unsafe(f"{name} is half moved", hint="migrate the VM cold once more: that finishes it")
         if spec.state != "ready":
             raise Unsafe(f"{name} is half made", hint="onevm recover --retry makes it again")
         return spec

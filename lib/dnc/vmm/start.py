@@ -13,7 +13,7 @@ from ..opennebula.action import parse_vmm_message
 from ..opennebula.driver import Call
 from ..opennebula.vm import VmDocument
 from ..tools.xl import DomainDetails, DomainState
-from ..tools.xl_config import DomainConfig, GuestType, render
+from ..tools.xl_config import DomainConfig, render
 from .disks import VmDisks
 from .guest import domain_config
 
@@ -138,8 +138,8 @@ def _check_disks(vm: Vm, config: DomainConfig, details: DomainDetails) -> None:
 
 
 def _tell(call: Call, config: DomainConfig) -> None:
-    if config.display is not None and config.guest_type is GuestType.PVH:
-        call.log.info("GRAPHICS is left out: a PVH guest has no screen, see `xl console`")
+    for note in config.notes:
+        call.log.info(f"{config.name}: {note}")
 
 
 def write_file(path: str, data: bytes) -> None:

@@ -6,11 +6,8 @@ module VNMMAD
     module VNMNetwork
 
         # A PV interface of a Xen guest: its name is in the xl configuration, so nothing has to be asked.
-        class NicDnc < Hash
-
-            def initialize
-                super(nil)
-            end
+        # From 7.0 on interfaces have a class of their own, with what the drivers ask of VLANs; 6.10 has hashes.
+        class NicDnc < (const_defined?(:Nic, false) ? const_get(:Nic) : Hash)
 
             def get_info(_vm)
                 nil
@@ -24,6 +21,9 @@ module VNMMAD
 
             # The limit is the vif's rate, set when the guest starts.
             def set_qos(_deploy_id)
+                text = "#{self[:target]}: the new limits hold from the guest's next start on"
+                OpenNebula::DriverLogger.log_warning(text) if defined?(OpenNebula::DriverLogger)
+
                 nil
             end
 
@@ -31,8 +31,11 @@ module VNMMAD
 
         ['dnc', 'vmm_dnc'].each {|name| HYPERVISORS[name] = NicDnc }
 
-        # Nothing depends on the VM_MAD's name: on a Xen host every name that has no class of its own is ours.
-        HYPERVISORS.default = NicDnc if File.exist?('/proc/xen/capabilities')
+        # Nothing depends on the VM_MAD's name: on a Xen host guests of any name are ours, but for containers.
+        if File.exist?('/proc/xen/capabilities')
+            HYPERVISORS['kvm'] = NicDnc
+            HYPERVISORS.default = NicDnc
+        end
 
     end
 
