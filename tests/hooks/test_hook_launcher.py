@@ -45,7 +45,8 @@ def test_it_is_installed_called_and_removed(installed: Path, tmp_path: Path) -> 
 def test_a_copy_as_on_hosts_works_too(installed: Path, tmp_path: Path) -> None:
     """OpenNebula follows links when it copies the remotes."""
     there = tmp_path / "one"
-    subprocess.run(["cp", "-rL", str(installed), str(there)], check=True)
+    there.mkdir()
+    subprocess.run(["cp", "-rL", str(installed / "hooks"), str(installed / "lib"), str(there)], check=True)
     done = call(there / "hooks" / "dnc-moved", "one-x", "a", "b", HOME=str(tmp_path))
     assert done.returncode == 0 and "no domain of OpenNebula" in done.stdout
     done = call(there / "hooks" / "dnc-moved", HOME=str(tmp_path))
