@@ -12,7 +12,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lib" / "dnc"
 # A layer may import those below it, and itself. Actions never import each other's families.
-FLOORS = {"": 0, "tools": 1, "host": 2, "farm": 3, "opennebula": 4, "tm": 5, "vmm": 5, "datastore": 5, "im": 5}
+FLOORS = {"": 0, "tools": 1, "host": 2, "farm": 3, "opennebula": 4, "tm": 5, "vmm": 5, "datastore": 5, "im": 5,
+          "hooks": 5}
 GROUND_MAY_START_PROCESSES = {"command.py"}
 
 
@@ -63,6 +64,11 @@ def test_only_command_starts_processes(path):
             assert not called.startswith(("subprocess.", "os.exec", "os.spawn", "os.popen", "os.fork")), (
                 f"{path}:{node.lineno}: {called} outside command.py"
             )
+
+
+def test_pyone_is_used_at_one_place():
+    users = [path for path in MODULES if "import pyone" in path.read_text()]
+    assert [str(path.relative_to(PACKAGE)) for path in users] == ["opennebula/api.py"]
 
 
 def actions():

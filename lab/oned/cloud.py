@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 from .attributes import Attributes
 from .backend import Backend, ProcessBackend
+from .building import Refused
 from .calls import Call, CallLog, Injection, Progress
 from .farm import Farm
 from .installation import SESSION, Installation
@@ -113,6 +115,21 @@ class Oned(AllOperations):
                 del vm.user_template[name]
         return str(vm_id)
 
+    def _migrate_vm(self, vm_id: int, host_id: int, live: bool = False, enforce: bool = False, datastore_id: int = -1,
+                    poweroff: int = 0, *_: object) -> int:
+        """one.vm.migrate: refused at once, or begun in the background."""
+        vm, host = self.vms[vm_id], self.hosts[host_id]
+        if host.state == 8:
+            raise Refused("[one.vm.migrate] Host is offline, cannot use it to deploy VM")
+        system = self.datastores[vm.datastore_id if datastore_id == -1 else datastore_id]
+        self._check_migration(vm, host_id, system, live)
+        before = vm.status
+        operation = self.migrate(vm, host.name, live=live, datastore=None if datastore_id == -1 else system.name,
+                                 poff=poweroff > 0, hard=poweroff == 2, background=True)
+        while operation.running and vm.status == before:
+            time.sleep(0.005)
+        return vm_id
+
     def _methods(self) -> dict:  # type: ignore[type-arg]
         def pool(name: str, records: str) -> str:
             return f"<{name}>" + "".join(one.xml() for one in list(getattr(self, records).values())) + f"</{name}>"
@@ -121,6 +138,7 @@ class Oned(AllOperations):
             "one.system.version": lambda *_: self.settings.version,
             "one.vm.info": lambda vm_id, *_: self.vms[vm_id].xml(all_history=True),
             "one.vm.update": self._update_vm,
+            "one.vm.migrate": self._migrate_vm,
             "one.image.info": lambda image_id, *_: self.images[image_id].xml(),
             "one.datastore.info": lambda datastore_id, *_: self.datastores[datastore_id].xml(),
             "one.host.info": lambda host_id, *_: self.hosts[host_id].xml(),

@@ -9,17 +9,22 @@ from typing import Any, Callable, Dict
 from xmlrpc.client import Fault, dumps, loads
 from xmlrpc.server import SimpleXMLRPCRequestHandler
 
+from .building import Refused
+from .users import Users
+
 _NO_EXISTS = 0x0400
 _NOUNS = {"vm": "virtual machine"}
 _AUTHENTICATION = 0x0100
+_AUTHORIZATION = 0x0200
+_ACTION = 0x0800
 
 
 class RpcServer:
     """Serves [ok, document or message, code] on 127.0.0.1; can be stopped, made slow, or made to answer nonsense."""
 
-    def __init__(self, session: str, methods: Dict[str, Callable[..., str]], port: int = 0) -> None:
-        self._session = session
-        self._methods = methods
+    def __init__(self, session: str, methods: Dict[str, Callable[..., Any]], port: int = 0) -> None:
+        self.users = Users(session)
+        self._methods = {**methods, **self.users.methods}
         self._port = port
         self._server: ThreadingHTTPServer | None = None
         self.questions: list[tuple[str, tuple[Any, ...]]] = []
@@ -51,12 +56,21 @@ class RpcServer:
         self.questions.append((method, arguments[1:]))
         if self.delay_s:
             time.sleep(self.delay_s)
-        if not arguments or arguments[0] != self._session:
+        user = self.users.of_session(arguments[0]) if arguments else None
+        if user is None:
             return [False, f"[{method}] User couldn't be authenticated, aborting call.", _AUTHENTICATION]
         if self.error is not None:
-            return [False, f"[{method}] {self.error}", 0x0800]
+            return [False, f"[{method}] {self.error}", _ACTION]
+        refusal = self.users.refusal(user, method, arguments[1:])
+        if refusal:
+            return [False, refusal, _AUTHORIZATION]
+        if method == "one.hostpool.info" and not self.users.sees_hosts(user):
+            return [True, "<HOST_POOL></HOST_POOL>", 0]
         try:
-            return [True, self._methods[method](*arguments[1:]), 0]
+            asking = (user,) if method in self.users.methods else ()
+            return [True, self._methods[method](*asking, *arguments[1:]), 0]
+        except Refused as refused:
+            return [False, str(refused), _ACTION]
         except KeyError as missing:
             kind = method.split(".")[1]
             return [False, f"[{method}] Error getting {_NOUNS.get(kind, kind)} [{missing.args[0]}].", _NO_EXISTS]

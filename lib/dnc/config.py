@@ -49,6 +49,10 @@ class Config(NamedTuple):
     safe_dirs: Tuple[str, ...]
     restricted_dirs: Tuple[str, ...]
     hypervisor: str
+    one_xmlrpc: str
+    hook_auth: str
+    hook_queue: str
+    hook_expiry: int
 
     def port(self, minor: int) -> int:
         """The TCP port that goes with a minor, the same on every member (design D4)."""
@@ -138,6 +142,12 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     return parse
 
 
+def _endpoint(text: str) -> str:
+    if text and not re.match(r"https?://[A-Za-z0-9\[][^\s@\"']*\Z", text):
+        raise ValueError("takes an address like http://frontend:2633/RPC2")
+    return text
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
@@ -195,6 +205,10 @@ SETTINGS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
     "SAFE_DIRS": ("/var/tmp", _paths),
     "RESTRICTED_DIRS": ("/", _paths),
     "HYPERVISOR": ("", _matching(_DOMAIN_NAME, "takes one word of letters, digits, _, . and -")),
+    "ONE_XMLRPC": ("", _endpoint),
+    "HOOK_AUTH": ("", _optional_path),
+    "HOOK_QUEUE": ("", _optional_path),
+    "HOOK_EXPIRY": ("86400", _number(60, 1 << 25)),
 }
 
 

@@ -14,7 +14,7 @@ MODULES = {
     "lvrename": "sim.lvm", "vgs": "sim.lvm", "pvs": "sim.lvm",
     "drbdadm": "sim.drbdadm", "drbdsetup": "sim.drbdsetup", "drbdmeta": "sim.drbdmeta",
     "xl": "sim.xl", "sudo": "sim.small", "udevadm": "sim.small", "modprobe": "sim.small", "runuser": "sim.small",
-    "xenstore-read": "sim.small",
+    "xenstore-read": "sim.small", "xenstore-watch": "sim.xenstore",
 }  # fmt: skip
 PRIVILEGED = "DNC_SIM_PRIVILEGED"
 

@@ -29,7 +29,7 @@ SBIN_TOOLS = (
     "zfs", "zpool", "lvs", "lvcreate", "lvremove", "lvchange", "lvextend", "lvrename", "vgs", "pvs",
     "drbdadm", "drbdsetup", "drbdmeta", "xl", "modprobe", "runuser",
 )  # fmt: skip
-BIN_TOOLS = ("sudo", "udevadm", "xenstore-read")
+BIN_TOOLS = ("sudo", "udevadm", "xenstore-read", "xenstore-watch")
 REAL_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "overlay", "virtiofs", "9p", "f2fs")
 NO_DRIVER = (147 << 8) | 200  # DRBD's major: opening it where no DRBD is loaded fails, as opening a Secondary does
 

@@ -17,7 +17,7 @@ from ..config import Config, load, parse
 from ..errors import BadConfig, BadInput, DncError
 from ..log import Log, redact
 
-FAMILIES = ("tm", "vmm", "datastore", "im")
+FAMILIES = ("tm", "vmm", "datastore", "im", "hooks")
 
 
 class Terminated(BaseException):
