@@ -10,7 +10,7 @@ from ..grammar import parse_domain
 from ..host.machine import Host
 from ..opennebula.api import same_host
 from ..opennebula.driver import Call
-from ..tools.drbd import Role
+from ..tools.status import Role
 from .queue import Move
 
 
