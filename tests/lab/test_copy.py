@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 from looks import LAB, began_resync
@@ -30,7 +31,10 @@ def test_copied_once_cloned_and_migrated(farm, backend):
     assert "the copy on node3 is equal, sha256 " in said
     size = int(farm.lab.root("node1", ["blockdev", "--getsize64", farm.volume(backend, image.source)]).stdout)
     whole = farm.digests(backend, image.source, size)
-    assert sorted(whole) == ["node1", "node2", "node3"] and len(set(whole.values())) == 1
+    source = re.search(r"copying \d+ MiB from (\w+), once", said).group(1)
+    assert sorted(whole) == ["node1", "node2", "node3"] and whole[source] == whole["node3"], "metadata is copied too"
+    data = farm.digests(backend, image.source, farm.lab.guest_image.stat().st_size)
+    assert sorted(data) == ["node1", "node2", "node3"] and len(set(data.values())) == 1
     seen = farm.proc_drbd("node3", disk)
     assert (seen["cs"], seen["ds"], seen["oos"]) == ("Connected", "UpToDate/UpToDate", "0")
     assert began_resync(farm, disk) == []
