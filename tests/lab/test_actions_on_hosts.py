@@ -9,7 +9,7 @@ import time
 
 import pytest
 from looks import MIB, no_two_primaries
-from replay import again
+from once_more import again
 
 from stage import GUEST
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from marks import THOROUGH
-from replay import again
+from once_more import again
 from simulated import SimStage
 
 from oned import VirtualMachine
