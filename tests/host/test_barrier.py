@@ -16,6 +16,9 @@ from dnc.host import freezing
 from dnc.log import Log
 
 
+ENDS = {"killed": -signal.SIGKILL, "killed below sudo": 128 + signal.SIGKILL}  # exit statuses
+
+
 class Xl:
     """In place of the runner: notes commands in a file, which outlives processes; refuses what it is told to."""
 
@@ -30,7 +33,8 @@ class Xl:
         for text, stderr in self.refuse:
             if text in argv:
                 error = TimedOut("xl did not end") if stderr == "slow" else ToolFailed("xl failed")
-                error.stderr = stderr
+                if isinstance(error, ToolFailed):
+                    error.status, error.stderr = ENDS.get(stderr, 1), stderr
                 raise error
 
 
@@ -102,7 +106,7 @@ def test_refusals(holder, refuse, said, tries):
 @pytest.mark.parametrize(("refuse", "unpaused", "told"), [
     ((), 1, False),
     ([("pause", "libxl: error")], 0, False),  # refused: an unpause would end somebody else's pause
-    ([("pause", "slow")], 1, False),  # without an end: it may have paused
+    *(([("pause", end)], 1, False) for end in ("slow", *ENDS)),  # without an end of its own: it may have paused
     ([("unpause", "libxl: error")], 6, True),  # three tries of the holder, three of ours, then a person is called
 ])
 def test_a_guest_is_thawed_once_and_who_stays_frozen_is_told(tmp_path, monkeypatch, refuse, unpaused, told):

@@ -22,6 +22,7 @@ from .machine import Host
 # A freeze or thaw is one quick command a disk, on a host that may be very busy.
 _ANSWER_S = 60.0
 _THAW_TRIES = 50
+_SIGNALLED = 128  # sudo's exit status from here on: the signal that ended what it ran
 _NOT_THAWED = "not thawed: "
 
 Argv = Sequence[str]
@@ -137,11 +138,16 @@ def _freeze(runner: Runner, freeze: Sequence[Argv]) -> Tuple[int, str]:
     for number, argv in enumerate(freeze):
         try:
             runner.run(argv, privileged=True)
-        except (ToolFailed, ToolMissing, NoPrivilege) as error:
-            return number, f"failed: {error.what}"
         except DncError as error:
-            return number + 1, f"failed: {error.what}"
+            return number + (not _refused(error)), f"failed: {error.what}"
     return len(freeze), "frozen"
+
+
+def _refused(error: DncError) -> bool:
+    """Whether the command itself said no. One that a signal has ended may have done its work before."""
+    if isinstance(error, ToolFailed):
+        return 0 < error.status < _SIGNALLED
+    return isinstance(error, (ToolMissing, NoPrivilege))
 
 
 def _insist(runner: Runner, argv: Argv) -> bool:
