@@ -15,7 +15,6 @@ from dnc.errors import DncError, TimedOut, ToolFailed
 from dnc.host import freezing
 from dnc.log import Log
 
-
 ENDS = {"killed": -signal.SIGKILL, "killed below sudo": 128 + signal.SIGKILL}  # exit statuses
 
 
