@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 # Where DRBD's version matters most; with 9 the other modules are left to the thorough run.
-_ON_EITHER = ("test_main_path.py", "test_many_hosts.py", "test_snapshots.py", "test_growth.py", "test_copies.py",
+_ON_EITHER = ("test_main_path.py", "test_many_hosts.py", "test_snapshots.py", "test_growth.py",
               "test_migration_failures.py", "test_crashes.py")
 
 
