@@ -49,7 +49,7 @@ def ask(stage, vm, command, answer, seconds=90):
     """Type a command at the guest's console and wait for an answer of that pattern."""
     host = stage.domain_hosts(vm)[0]
     token = f"T{time.monotonic_ns()}"
-    script = 'tty=$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty"); echo "$2" > "$tty"'
+    script = 'tty=$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty"); printf "%s\\n" "$2" > "$tty"'
     stage.lab.root(host, ["sh", "-c", script, "sh", f"one-{vm.id}", f"echo {token} $({command}) END"])
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
