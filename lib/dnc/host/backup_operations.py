@@ -10,12 +10,12 @@ from ..errors import Conflict, NotFound, Unsafe
 from ..tools import drbd
 from . import arguments as a
 from .backups import Run, Source, Target, leftovers
-from .pools import BACKUP, BEFORE, NEXT, existing, refuse_when_full
+from .pools import BACKUP, BEFORE, refuse_when_full
+from .snapshot_operations import TAGS, preparing
 from .work import Operation, Reply, Work, offer
 
 # A request ends after so long, done or not: then the frontend sees how far it is, and whether anybody still wants it.
 _TURN_S = 2.0
-_TAGS = ("kind", "vm", "origin")
 
 
 def begin_backup(work: Work, vm: int, base: str, raw: bytes, length: int = 0) -> Reply:
@@ -77,7 +77,7 @@ def open_backup(
     host = work.host
     spec = host.resource_files.get(resource)
     pool = host.pool_of(spec)
-    tags = {key: str(value) for key in _TAGS for value in (getattr(spec, key),) if value is not None}
+    tags = {key: str(value) for key in TAGS for value in (getattr(spec, key),) if value is not None}
     for label, suffix in ((snapshot, BACKUP), (before, BEFORE)):
         if label is not None:
             step = partial(_discard, work, resource, suffix)
@@ -179,25 +179,14 @@ def _target(work: Work, path: str) -> Target:
 
 def prepare_restore(work: Work, resource: str) -> Reply:
     """An empty volume that is to take the place of the present one, of its size; it reads as zeros."""
-    work.own(resource)
-    host = work.host
-    spec = host.resource_files.get(resource)
-    pool = host.pool_of(spec)
-    pool.snapshots.settle(resource)  # an earlier try may have been killed anywhere
-    pool.ensure_device(resource)
-    before = existing(pool, resource)
-    if spec.replicated and host.resources.status(resource) is not None:
-        work.undo.push(f"{resource} is down", partial(host.resources.ensure_up, resource))
-    tags = pool.tags(resource)
-    name = resource + NEXT
-    with work.undo.around(f"volume {name}", partial(pool.snapshots.discard, resource), untouched=(NotFound,)):
-        made = pool.create_volume(name, before.bytes, {key: tags[key] for key in _TAGS if key in tags})
-        if not host.runner.dry_run:
+    with preparing(work, resource) as (pool, spec, name, wanted, tags):
+        made = pool.create_volume(name, wanted, tags)
+        if not work.host.runner.dry_run:
             pool.ensure_device(name)
-            if made.bytes != before.bytes:
-                raise Unsafe(f"{name} has {made.bytes} bytes, not {before.bytes}", hint="is the pool as it was?")
+            if made.bytes != wanted:
+                raise Unsafe(f"{name} has {made.bytes} bytes, not {wanted}", hint="is the pool as it was?")
             work.devices.open_next(resource, pool.device(name), drbd.data_end(made.bytes, spec.slots))
-    return {"bytes": before.bytes}
+    return {"bytes": wanted}
 
 
 def restored_digest(work: Work, resource: str) -> Reply:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from functools import partial
-from typing import Dict, List, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from ..errors import Busy, NotFound, Unsafe
 from ..tools.drbd import data_end
+from ..tools.resource import ResourceSpec
 from . import arguments as a
 from .pools import DEVICE_TIMEOUT_S, NEXT, Pool, existing, refuse_when_full
 from .work import Operation, Reply, Work, offer
+
+TAGS = ("kind", "vm", "origin")  # what a volume says of its purpose, and its successor too
 
 
 def snapshots(work: Work, resource: str, room: bool = False) -> Reply:
@@ -64,16 +68,24 @@ def thaw(work: Work) -> Reply:
     return {"seconds": thawed.seconds, "intact": thawed.intact}
 
 
-def prepare_revert(work: Work, resource: str, snapshot: str) -> Reply:
-    """Build what is to take the volume's place: the snapshot's data, the volume's size, no metadata of DRBD.
+class Successor(NamedTuple):
+    """A volume to be that will take a present one's place; bytes: the present one's."""
 
-    Without metadata it can never be taken for a replica that is in step with the others, wherever this stops.
-    """
+    pool: Pool
+    spec: ResourceSpec
+    name: str
+    bytes: int
+    tags: Dict[str, str]
+
+
+@contextmanager
+def preparing(work: Work, resource: str) -> Iterator[Successor]:
+    """Have room beside a volume for its successor, which the caller makes; taken back if that fails."""
     work.own(resource)
     host = work.host
     spec = host.resource_files.get(resource)
     pool = host.pool_of(spec)
-    pool.snapshots.settle(resource)  # an earlier revert may have been killed anywhere
+    pool.snapshots.settle(resource)  # an earlier try may have been killed anywhere
     pool.ensure_device(resource)
     before = existing(pool, resource)
     if spec.replicated and host.resources.status(resource) is not None:
@@ -81,17 +93,23 @@ def prepare_revert(work: Work, resource: str, snapshot: str) -> Reply:
     tags = pool.tags(resource)
     name = resource + NEXT
     with work.undo.around(f"volume {name}", partial(pool.snapshots.discard, resource), untouched=(NotFound,)):
-        size = pool.snapshots.clone(resource, snapshot, name, {key: tags[key] for key in _TAGS if key in tags})
-        if not host.runner.dry_run:
+        yield Successor(pool, spec, name, before.bytes, {key: tags[key] for key in TAGS if key in tags})
+
+
+def prepare_revert(work: Work, resource: str, snapshot: str) -> Reply:
+    """Build what is to take the volume's place: the snapshot's data, the volume's size, no metadata of DRBD.
+
+    Without metadata it can never be taken for a replica that is in step with the others, wherever this stops.
+    """
+    with preparing(work, resource) as (pool, spec, name, wanted, tags):
+        size = pool.snapshots.clone(resource, snapshot, name, tags)
+        if not work.host.runner.dry_run:
             pool.ensure_device(name)
-            grown = pool.ensure_volume_size(name, before.bytes).bytes
-            if grown != before.bytes:
-                raise Unsafe(f"{name} has {grown} bytes, not {before.bytes}", hint="its snapshot is larger")
+            grown = pool.ensure_volume_size(name, wanted).bytes
+            if grown != wanted:
+                raise Unsafe(f"{name} has {grown} bytes, not {wanted}", hint="its snapshot is larger")
             work.devices.erase(pool.device(name), data_end(size, spec.slots), size)
-    return {"bytes": before.bytes, "snapshot_bytes": size}
-
-
-_TAGS = ("kind", "vm", "origin")
+    return {"bytes": wanted, "snapshot_bytes": size}
 
 
 def swap_volume(work: Work, resource: str) -> Reply:
